@@ -1,0 +1,208 @@
+"""`RealTimeEnv`: one action cycle a step, on a clock that does not wait for the agent.
+
+A step is two halves: `send` lets the command leave, `receive` sleeps to the cycle's deadline and observes. `step` is
+both; a schedule that learns while the arm moves puts its learning between them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+from offbeat.config import EnvConfig, make_config
+from offbeat.errors import ActionError, MoveTimeoutError
+from offbeat.robots.models.panda import forward_kinematics
+from offbeat.robots.sim import SimCamera, SimRobot, SimWorld
+from offbeat.safety import SafetyLimits, VelocityFilter
+from offbeat.tasks.visual_reacher import VisualReacher
+from offbeat.timing.clock import Clock, CycleGrid, VirtualClock
+from offbeat.timing.profile import load_profile
+from offbeat.types import JOINTS, PROPRIOCEPTION, FloatArray, Observation, RobotState
+
+MAX_IMAGE_AGE_S = 0.2
+_RESET_TRIES = 3
+
+
+class RealTimeEnv(gymnasium.Env[Any, Any]):
+    """The visual-reacher on the simulated Panda.
+
+    config: sizes, times and switches. clock: what time is. seed: of the resets.
+
+    Observation: see `types.Observation`. Action: (7,) in [-1, 1]; scaled to the joint speed limit, or with
+    `clip_action` read as rad/s and clipped to it. Reward: Eq. 3 on the newest image. An episode is truncated after
+    `episode_s`. `info` is described in docs/architecture.md.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012  gymnasium's own type
+
+    def __init__(self, config: EnvConfig, clock: Clock, seed: int = 0, render_mode: str | None = None) -> None:
+        self.config = config
+        self.render_mode = render_mode
+        self._clock = clock
+        self._world = SimWorld(clock, config.camera_rate_hz)
+        self._robot = SimRobot(self._world, clock)
+        self._camera = SimCamera(
+            self._world,
+            clock,
+            config.camera_rate_hz,
+            config.camera_latency_s,
+            config.height,
+            config.width,
+            config.renderer,
+        )
+        self._task = VisualReacher()
+        self._filter = VelocityFilter(SafetyLimits(), config.cycle_s)
+        self._grid = CycleGrid(config.cycle_s)
+        self._rng = np.random.default_rng(seed)
+        self._stack: list[Any] = []
+        self._applied = np.zeros(JOINTS, np.float32)
+        self._sent = np.zeros(JOINTS)
+        self._state = self._robot.read_state()
+        self._step = 0
+        self._captured_s = self._observed_s = self._sent_s = 0.0
+        self._scene_renderer: Any = None
+        shape = (config.height, config.width, 3 * config.stack)
+        self.observation_space = spaces.Dict(
+            {
+                "image": spaces.Box(0, 255, shape, np.uint8),
+                "proprioception": spaces.Box(-np.inf, np.inf, (PROPRIOCEPTION,), np.float32),
+            }
+        )
+        self.action_space = spaces.Box(-1.0, 1.0, (JOINTS,), np.float32)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Bring arm and bag to a new start and observe. Raises: MoveTimeoutError when the arm does not get there."""
+        super().reset(seed=seed)
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
+        if self.config.fast_reset:
+            self._clock.sleep_until(self._clock.now() + self.config.reset_s)
+            self._world.place(self._task.placement(self._rng))
+            self._camera.forget()
+        else:
+            self._reset_by_moves()
+        self._filter.reset(np.zeros(JOINTS))
+        self._applied[:] = 0.0
+        self._sent[:] = 0.0
+        self._step = 0
+        self._grid.start(self._clock.now())
+        if not self.config.keep_stack:
+            self._stack.clear()
+        observation, share = self._observe()
+        return observation, self._info(share, lateness_s=0.0, deadline_s=self._observed_s, response_s=0.0)
+
+    def _reset_by_moves(self) -> None:
+        for attempt in range(_RESET_TRIES):
+            try:
+                return self._task.reset(self._robot, self._rng)
+            except MoveTimeoutError:
+                if attempt == _RESET_TRIES - 1:
+                    raise
+
+    def send(self, action: FloatArray) -> None:
+        """The command leaves now. Raises: ActionError unless the action is seven finite numbers."""
+        action = np.asarray(action, np.float32)
+        if action.shape != (JOINTS,) or not np.isfinite(action).all():
+            raise ActionError(f"An action must be {JOINTS} finite numbers in [-1, 1], and this one is {action.tolist()}.")
+        self._applied = np.clip(action, -1.0, 1.0)
+        limit = self.config.action_limit_rad_s
+        wanted = np.clip(self._applied, -limit, limit) if self.config.clip_action else self._applied * limit
+        self._state = self._robot.read_state()
+        self._sent = self._robot.command_velocity(self._filter.filter(wanted.astype(float), self._state))
+        self._sent_s = self._clock.now()
+
+    def receive(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Sleep to the deadline of the cycle and observe."""
+        response_s = self._sent_s - self._observed_s
+        deadline_s, lateness_s = self._grid.wait(self._clock)
+        self._step += 1
+        answered_s = self._observed_s
+        observation, share = self._observe()
+        reward = self._task.reward(share, self.config.cycle_s)
+        info = self._info(share, lateness_s, deadline_s, response_s)
+        info["observed_s"] = answered_s
+        truncated = self._step >= self.config.episode_steps
+        if truncated:
+            self._robot.stop()
+        return observation, reward, False, truncated, info
+
+    def step(self, action: FloatArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One action cycle: `send`, then `receive`."""
+        self.send(action)
+        return self.receive()
+
+    def _observe(self) -> tuple[Observation, float]:
+        self._observed_s = self._clock.now()
+        self._state = self._robot.read_state()
+        frame = self._camera.read_latest(MAX_IMAGE_AGE_S)
+        self._captured_s = frame.captured_s
+        size = self.config.stack
+        self._stack = [*self._stack, frame.image][-size:] if self._stack else [frame.image] * size
+        proprioception = np.concatenate([self._state.joint_rad, self._state.joint_rad_s, self._applied])
+        observation = Observation(
+            image=np.concatenate(self._stack, axis=-1), proprioception=proprioception.astype(np.float32)
+        )
+        return observation, self._task.share(frame.image)
+
+    def _info(self, share: float, lateness_s: float, deadline_s: float, response_s: float) -> dict[str, Any]:
+        state: RobotState = self._state
+        return {
+            "flange_m": forward_kinematics(state.joint_rad)[:3, 3].copy(),
+            "joint_rad": state.joint_rad,
+            "joint_rad_s": state.joint_rad_s,
+            "sent_rad_s": self._sent.copy(),
+            "applied_action": self._applied.copy(),
+            "mask_share": share,
+            "response_s": response_s,
+            "lateness_s": lateness_s,
+            "deadline_s": deadline_s,
+            "captured_s": self._captured_s,
+            "observed_s": self._observed_s,
+            "sent_s": self._sent_s,
+        }
+
+    def render(self) -> Any:
+        """The second camera's view of the scene now, (360, 480, 3) uint8 RGB."""
+        from offbeat.robots.render import make_renderer
+
+        if self._scene_renderer is None:
+            self._scene_renderer = make_renderer(
+                self.config.renderer, self._world.model, "scene", 360, 480, hide_arm=False
+            )
+        self._world.advance()
+        return self._scene_renderer.render(self._world.data)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run between two episodes needs to go on exactly."""
+        return {
+            "world": self._world.state_dict(),
+            "rng": self._rng.bit_generator.state,
+            "stack": [image.copy() for image in self._stack],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state saved between two episodes."""
+        self._world.load_state_dict(state["world"])
+        self._camera.forget()
+        self._rng.bit_generator.state = state["rng"]
+        self._stack = [np.asarray(image) for image in state["stack"]]
+
+
+def make_env(
+    scale: str = "cpu", setting: str = "async-base", preset: str = "default", render_mode: str | None = None, **changes: Any
+) -> RealTimeEnv:
+    """`gymnasium.make("offbeat/VisualReacher-v0", scale="cpu")`: simulated time passes by whole cycles.
+
+    scale, setting, preset: as on the command line. changes: fields of EnvConfig. Raises: ConfigError.
+    """
+    config = make_config(setting, scale, preset).env
+    known = {field: value for field, value in changes.items()}
+    from dataclasses import replace
+
+    clock = VirtualClock(load_profile("zero", setting, "sequential"), seed=0)
+    return RealTimeEnv(replace(config, **known), clock, render_mode=render_mode)

@@ -1,0 +1,39 @@
+"""One root for every error this package raises on purpose."""
+
+from __future__ import annotations
+
+
+class OffbeatError(Exception):
+    """Root of all errors raised by offbeat."""
+
+
+class UserError(OffbeatError):
+    """Something a user can put right; the command line prints it as one sentence and exits with code 2."""
+
+
+class ConfigError(UserError, ValueError):
+    """A configuration holds a value that cannot be run."""
+
+
+class ActionError(UserError, ValueError):
+    """An action is not a vector of finite numbers of the right length."""
+
+
+class ProfileError(UserError, ValueError):
+    """A timing profile is unknown, unreadable or lacks a stage."""
+
+
+class RunError(UserError):
+    """A run directory is missing, taken, or damaged."""
+
+
+class RobotError(OffbeatError):
+    """A robot did not do what it was told."""
+
+
+class MoveTimeoutError(RobotError):
+    """A move did not arrive within its time."""
+
+
+class StaleFrameError(RobotError):
+    """The newest image of a camera is older than allowed."""

@@ -1,0 +1,7 @@
+"""Reports: what run directories say, as figures, tables and one self-contained page. Imports nothing that trains."""
+
+from __future__ import annotations
+
+from offbeat.report.write import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,99 @@
+"""The table of runs, and the page's opening sentences, from the runs' own summaries."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from offbeat.report.curves import response_ms
+from offbeat.report.read import Group, RunRecord
+
+HEADINGS = {
+    "schedule": "schedule",
+    "cycle_ms": "cycle (ms)",
+    "profile": "profile",
+    "seed": "seed",
+    "steps": "steps",
+    "updates": "updates",
+    "return_first20": "first 20",
+    "return_last20": "last 20",
+    "ratio": "ratio",
+    "return_mean": "mean return",
+    "response_p50_ms": "response p50 (ms)",
+    "response_p99_ms": "p99 (ms)",
+    "response_max_ms": "max (ms)",
+    "missed_deadlines": "missed",
+    "robot_s": "robot (s)",
+    "wall_s": "wall (s)",
+}
+"""Columns of the table, in order, and what the page calls them."""
+
+_DIGITS = {"return_first20": 1, "return_last20": 1, "ratio": 1, "return_mean": 1, "robot_s": 0, "wall_s": 0}
+
+
+def table_values(run: RunRecord) -> dict[str, Any]:
+    """The table's columns of one run as numbers and words; None where the run cannot say."""
+    summary = run.summary
+    first, last = summary["return_first20"], summary["return_last20"]
+    return {name: summary.get(name) for name in HEADINGS} | {
+        "cycle_ms": round(run.config.env.cycle_s * 1e3, 3),
+        "ratio": last / first if first else None,
+        **{f"response_{name}_ms": summary["response_ms"][name] for name in ("p50", "p99", "max")},
+    }
+
+
+def table_rows(groups: Sequence[Group]) -> list[dict[str, str]]:
+    """One row per run, every column as the text that a reader sees."""
+    return [
+        {name: _text(value, _DIGITS.get(name, 1)) for name, value in table_values(run).items()}
+        for group in groups
+        for run in group.runs
+    ]
+
+
+def describe(groups: Sequence[Group]) -> list[str]:
+    """Two or three plain sentences that say what the page compares and what came out; HTML-safe."""
+    minutes = sorted({group.config.minutes for group in groups})
+    spent = f"{minutes[0]:g}" if len(minutes) == 1 else f"{minutes[0]:g} to {minutes[-1]:g}"
+    count = sum(len(group.runs) for group in groups)
+    runs = ("One run", "Two runs", "Three runs", "Four runs")[count - 1] if count <= 4 else f"{count} runs"
+    agent = "The same agent, robot and task" if count > 1 else "One agent, robot and task"
+    sentences = [
+        f"{runs} of {spent} minutes of training time on a simulated Panda arm. It is to bring the camera at its wrist close to a red bag, "
+        f"and no clock waits for it to learn. {agent}; a schedule only decides when acting, storing, sampling and updating take place."
+    ]
+    pair = {group.schedule: group for group in groups}
+    if {"sequential", "asynchronous"} <= set(pair):
+        sentences.append(_compare(pair["sequential"], pair["asynchronous"]))
+    unfinished = [run.directory.name for group in groups for run in group.runs if not run.finished]
+    if unfinished:
+        sentences.append(f"Not finished yet: {len(unfinished)} of these runs; the page shows what they have recorded so far.")
+    return sentences
+
+
+def _compare(sequential: Group, asynchronous: Group) -> str:
+    def mean(group: Group, name: str) -> float:
+        return sum(run.summary[name] for run in group.runs) / len(group.runs)
+
+    def median(group: Group) -> float:
+        values = response_ms(group)
+        return float(sorted(values)[len(values) // 2]) if len(values) else math.nan
+
+    gain = mean(asynchronous, "return_last20") / max(1e-9, mean(sequential, "return_last20"))
+    outcome = f"{gain:.2g} times" if gain >= 1.05 else "about as much as" if gain > 0.95 else f"{gain:.2g} times"
+    return (
+        f"Learning in the loop, a command answers what the camera saw {median(sequential):.0f} ms before; learning beside it, "
+        f"{median(asynchronous):.0f} ms before, and the arm gets {mean(asynchronous, 'steps'):,.0f} commands instead of "
+        f"{mean(sequential, 'steps'):,.0f}. In the last 20 episodes the asynchronous run returns {outcome} what the sequential one does."
+    )
+
+
+def _text(value: Any, digits: int) -> str:
+    if value is None:
+        return "–"  # noqa: RUF001 - a dash for the reader, not a minus
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "–"  # noqa: RUF001
+        return f"{value:,.{digits}f}" if not value.is_integer() or digits == 0 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

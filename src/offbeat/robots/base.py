@@ -1,0 +1,45 @@
+"""What the loop asks of a robot and of a camera; any object with these methods will do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from offbeat.types import FloatArray, Frame, RobotState
+
+
+class Robot(Protocol):
+    """An arm driven by joint velocities."""
+
+    def read_state(self) -> RobotState:
+        """Joint positions and velocities and their time stamp. Raises: RobotError when there is no fresh state."""
+        ...
+
+    def command_velocity(self, joint_rad_s: FloatArray) -> FloatArray:
+        """Hold this velocity (7,) rad/s until the next command; returns the velocity really sent."""
+        ...
+
+    def move_to(self, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float = 0.02) -> None:
+        """Move to a joint position (7,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
+        ...
+
+    def stop(self) -> None:
+        """Come to a stand, within the acceleration limits."""
+        ...
+
+
+class Camera(Protocol):
+    """A camera that always has a newest image."""
+
+    def read_latest(self, max_age_s: float) -> Frame:
+        """The newest image that has arrived. Raises: StaleFrameError when it was captured over `max_age_s` ago."""
+        ...
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a fast reset puts things: arm (7,) rad, bag centre on the table (2,) m and heading (rad)."""
+
+    joint_rad: FloatArray
+    bag_xy_m: FloatArray
+    bag_yaw_rad: float

@@ -1,0 +1,1 @@
+"""Numbers of the arms we know: kinematics, inertias, limits."""

@@ -1,0 +1,209 @@
+"""A simulated arm, bag and wrist camera that do not wait.
+
+The physics is integrated lazily up to `clock.now()` under the velocity the arm holds, so time spent thinking moves
+the arm on either clock. The camera ticks at its own rate; an image can be read once its latency has passed, and shows
+the scene as it was at its tick. Only images that are read are drawn.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from offbeat.errors import MoveTimeoutError, StaleFrameError
+from offbeat.robots.base import Placement
+from offbeat.robots.models import panda
+from offbeat.robots.render import Renderer, make_renderer
+from offbeat.robots.world import SceneConfig, build_model
+from offbeat.timing.clock import Clock
+from offbeat.types import JOINTS, FloatArray, Frame, RobotState
+
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+# Snapshots kept for the camera: ten ticks, a third of a second at 30 Hz, cover any latency up to that.
+_TICKS_KEPT = 10
+
+
+class SimWorld:
+    """The scene's state in time: arm, bag and thread, and what the camera's ticks have seen.
+
+    clock: its `now()` is how far the physics goes. camera_rate_hz: ticks a second.
+    """
+
+    def __init__(self, clock: Clock, camera_rate_hz: float, scene: SceneConfig | None = None) -> None:
+        self.scene = scene or SceneConfig()
+        self.model = build_model(self.scene)
+        self.data = mujoco.MjData(self.model)
+        self._clock = clock
+        self._rate_hz = camera_rate_hz
+        self._steps = 0
+        self._target = np.zeros(JOINTS)
+        self._ramp = panda.ACCELERATION_LIMIT_RAD_S2 * self.scene.timestep_s
+        self._ramping = False
+        self._next_tick = 0
+        self.ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
+        self._half_bag = self.scene.bag_size_m[2] / 2
+
+    def advance(self) -> None:
+        """Integrate up to the clock."""
+        goal = math.floor(self._clock.now() / self.scene.timestep_s + 1e-6)
+        while self._steps < goal:
+            if self._next_tick_step() <= self._steps:
+                self.ticks.append((self._next_tick, self.data.qpos.copy()))
+                self._next_tick += 1
+                continue
+            count = min(goal, self._next_tick_step()) - self._steps
+            if self._ramping:
+                count = 1
+                control = self.data.ctrl
+                control += np.clip(self._target - control, -self._ramp, self._ramp)
+                self._ramping = not np.array_equal(control, self._target)
+            mujoco.mj_step(self.model, self.data, count)
+            self._steps += count
+
+    def _next_tick_step(self) -> int:
+        return math.floor(self._next_tick / self._rate_hz / self.scene.timestep_s + 1e-6)
+
+    def hold(self, joint_rad_s: FloatArray) -> None:
+        """Ramp to this joint velocity (7,) rad/s and hold it."""
+        self.advance()
+        self._target = np.asarray(joint_rad_s, float).copy()
+        self._ramping = True
+
+    def joints(self) -> tuple[FloatArray, FloatArray]:
+        """Joint positions (7,) rad and velocities (7,) rad/s at the clock's time."""
+        self.advance()
+        return self.data.qpos[:JOINTS].copy(), self.data.qvel[:JOINTS].copy()
+
+    def bag_m(self) -> FloatArray:
+        """Centre of the bag (3,) m at the clock's time."""
+        self.advance()
+        return self.data.body("bag").xpos.copy()
+
+    def place(self, placement: Placement) -> None:
+        """Put arm and bag at rest where told, now; the time since the last advance never happened for them."""
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:JOINTS] = placement.joint_rad
+        yaw = placement.bag_yaw_rad / 2
+        self.data.qpos[JOINTS:] = [*placement.bag_xy_m, self._half_bag, math.cos(yaw), 0.0, 0.0, math.sin(yaw)]
+        mujoco.mj_forward(self.model, self.data)
+        self._target, self._ramping = np.zeros(JOINTS), False
+        self._steps = math.floor(self._clock.now() / self.scene.timestep_s + 1e-6)
+        self._next_tick = math.floor(self._clock.now() * self._rate_hz + 1e-6) + 1
+        self.ticks.clear()
+        for tick in range(self._next_tick - _TICKS_KEPT, self._next_tick):
+            self.ticks.append((tick, self.data.qpos.copy()))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that decides what happens next, as plain arrays and numbers."""
+        state = np.zeros(mujoco.mj_stateSize(self.model, _STATE))
+        mujoco.mj_getState(self.model, self.data, state, _STATE)
+        return {
+            "physics": state,
+            "steps": self._steps,
+            "target": self._target.copy(),
+            "ramping": self._ramping,
+            "next_tick": self._next_tick,
+            "ticks": [(tick, qpos.copy()) for tick, qpos in self.ticks],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        mujoco.mj_setState(self.model, self.data, np.asarray(state["physics"]), _STATE)
+        mujoco.mj_forward(self.model, self.data)
+        mujoco.mj_setState(self.model, self.data, np.asarray(state["physics"]), _STATE)
+        self._steps, self._ramping = int(state["steps"]), bool(state["ramping"])
+        self._target, self._next_tick = np.array(state["target"]), int(state["next_tick"])
+        self.ticks = deque(((int(t), np.array(q)) for t, q in state["ticks"]), maxlen=_TICKS_KEPT)
+
+
+class SimRobot:
+    """The arm of a `SimWorld`, driven by joint velocities through the Panda's own limits. Implements `Robot`."""
+
+    MOVE_RATE_HZ = 40.0
+    MOVE_GAIN = 2.0
+    MOVE_LIMIT_RAD_S = 1.3
+
+    def __init__(self, world: SimWorld, clock: Clock) -> None:
+        self._world, self._clock = world, clock
+
+    def read_state(self) -> RobotState:
+        """Joint positions and velocities now."""
+        position, velocity = self._world.joints()
+        return RobotState(position, velocity, self._clock.now())
+
+    def command_velocity(self, joint_rad_s: FloatArray) -> FloatArray:
+        """Ramp to this velocity (7,) rad/s, clipped to the arm's limits, and hold it; returns what was sent."""
+        sent = np.clip(joint_rad_s, -panda.VELOCITY_LIMIT_RAD_S, panda.VELOCITY_LIMIT_RAD_S)
+        self._world.hold(sent)
+        return sent
+
+    def move_to(self, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float = 0.02) -> None:
+        """Proportional control at 40 Hz with gain 2, at most 1.3 rad/s (the authors' reset), then a stop.
+
+        Raises: MoveTimeoutError when a joint is further than the tolerance from its goal at the time-out.
+        """
+        start = self._clock.now()
+        for tick in range(1, math.ceil(timeout_s * self.MOVE_RATE_HZ) + 1):
+            error = np.asarray(joint_rad) - self.read_state().joint_rad
+            if np.abs(error).max() <= tolerance_rad:
+                break
+            self.command_velocity(np.clip(self.MOVE_GAIN * error, -self.MOVE_LIMIT_RAD_S, self.MOVE_LIMIT_RAD_S))
+            self._clock.sleep_until(start + tick / self.MOVE_RATE_HZ)
+        self.stop()
+        worst = float(np.abs(np.asarray(joint_rad) - self.read_state().joint_rad).max())
+        if worst > tolerance_rad:
+            raise MoveTimeoutError(
+                f"The arm is {worst:.3f} rad from its goal after {timeout_s:g} s, and {tolerance_rad:g} rad is allowed: "
+                "look for an obstacle, or allow more time."
+            )
+
+    def stop(self) -> None:
+        """Ramp to a stand."""
+        self._world.hold(np.zeros(JOINTS))
+
+
+class SimCamera:
+    """A view of a `SimWorld` with a rate and a latency of its own. Implements `Camera`."""
+
+    def __init__(
+        self, world: SimWorld, clock: Clock, rate_hz: float, latency_s: float, height: int, width: int, renderer: str
+    ) -> None:
+        self._world, self._clock = world, clock
+        self._rate_hz, self._latency_s = rate_hz, latency_s
+        self._data = mujoco.MjData(world.model)
+        self._renderer: Renderer = make_renderer(renderer, world.model, "wrist", height, width, hide_arm=True)
+        self.renderer = self._renderer.name
+        self._drawn: Frame | None = None
+
+    def read_latest(self, max_age_s: float) -> Frame:
+        """The newest image that has arrived, (H, W, 3) uint8 RGB.
+
+        Raises: StaleFrameError when its light was captured over `max_age_s` ago.
+        """
+        self._world.advance()
+        now = self._clock.now()
+        arrived = math.floor((now - self._latency_s) * self._rate_hz + 1e-6)
+        seen = [tick for tick in self._world.ticks if tick[0] <= arrived]
+        captured_s = seen[-1][0] / self._rate_hz if seen else -math.inf
+        if now - captured_s > max_age_s:
+            raise StaleFrameError(
+                f"The newest image is {now - captured_s:.3f} s old and {max_age_s:g} s is allowed: "
+                "check the camera's rate, its latency and its cable."
+            )
+        if self._drawn is None or self._drawn.captured_s != captured_s:
+            self._data.qpos[:] = seen[-1][1]
+            mujoco.mj_kinematics(self._world.model, self._data)
+            mujoco.mj_camlight(self._world.model, self._data)
+            if self.renderer == "gl":
+                mujoco.mj_comPos(self._world.model, self._data)
+                mujoco.mj_tendon(self._world.model, self._data)
+            self._drawn = Frame(self._renderer.render(self._data), captured_s)
+        return self._drawn
+
+    def forget(self) -> None:
+        """Drop the cached image, after the scene was placed anew."""
+        self._drawn = None

@@ -1,0 +1,215 @@
+"""The networks as plain functions of weights, and the layout of all weights in one flat vector.
+
+    | critics | encoder | actor |
+     \\_________________/              learned by Eq. 1; the target network is a copy of this part
+               \\________________/     what a policy acts with
+
+One vector makes the optimizer step, the target's Polyak step and the copy of a policy one operation each. The actor's
+convolutions are the critics' (tied), so the encoder stands once, and only Eq. 1 trains it.
+
+Letters in shapes: B batch, C filters, F = 2 C features, h and w the height and width of a map.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional, init
+
+from offbeat.config import EnvConfig, SACConfig
+from offbeat.errors import ConfigError
+from offbeat.sac.augment import Crop, make_crop
+from offbeat.types import JOINTS, PROPRIOCEPTION
+
+Shape = tuple[int, ...]
+LayerShapes = tuple[tuple[Shape, Shape], ...]
+Layers = tuple[tuple[Tensor, Tensor], ...]
+
+KERNEL = 3
+"""Height and width of every convolution (pixels)."""
+
+TWINS = 2
+"""Critics, evaluated in one batched pass."""
+
+# The joint bounds of the task (rad): positions enter the networks as shares of them, in [-1, 1], because a joint that
+# lives in [1.7, 2.96] would otherwise drown what the images say. The paper feeds radians.
+_JOINT_LOW_RAD = (-0.5, 0.0, -0.5, -2.8, -0.4, 1.7, -0.9)
+_JOINT_HIGH_RAD = (0.5, 1.2, 0.5, -0.2, 0.4, 2.96, 0.9)
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Sizes of all networks, from the configuration alone.
+
+    Raises: ConfigError when the images are too small for the strides.
+    """
+
+    config: SACConfig
+    env: EnvConfig
+
+    def __post_init__(self) -> None:
+        height, width = self.map_size
+        if min(height, width) < 1:
+            raise ConfigError(
+                f"Images of {self.env.width}x{self.env.height} vanish in convolutions of strides {self.config.strides}: "
+                "use larger images or fewer or smaller strides."
+            )
+        if min(height, width) < 2:
+            _LOG.warning(
+                "Images of %dx%d end in a map of %dx%d after strides %s, where a spatial softmax cannot tell places apart.",
+                self.env.width, self.env.height, width, height, self.config.strides,
+            )  # fmt: skip
+
+    @cached_property
+    def crop(self) -> Crop:
+        """How images are cut before they are encoded."""
+        return make_crop(self.config.crop_share, self.env.height, self.env.width)
+
+    @cached_property
+    def map_size(self) -> tuple[int, int]:
+        """Height and width of the last convolution's maps (pixels)."""
+        height, width = self.crop.cropped_height, self.crop.cropped_width
+        for stride in self.config.strides:
+            height, width = (height - KERNEL) // stride + 1, (width - KERNEL) // stride + 1
+        return height, width
+
+    @property
+    def features(self) -> int:
+        """Features of an encoded image: an x and a y for each filter."""
+        return 2 * self.config.filters
+
+    @cached_property
+    def encoder(self) -> LayerShapes:
+        """Convolutions, weights stored (out, row, column, in), the first (out, image, row, column, 3): channels last."""
+        filters = self.config.filters
+        first: Shape = (filters, self.env.stack, KERNEL, KERNEL, 3)
+        later: Shape = (filters, KERNEL, KERNEL, filters)
+        return tuple((shape, (filters,)) for shape in (first, *[later] * (len(self.config.strides) - 1)))
+
+    @cached_property
+    def actor(self) -> LayerShapes:
+        """Linear layers, weights stored (in, out); the last one gives means and log standard deviations."""
+        widths = (self.features + PROPRIOCEPTION, *self.config.hidden, 2 * JOINTS)
+        return tuple(((a, b), (b,)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+    @cached_property
+    def critics(self) -> LayerShapes:
+        """Linear layers of both twins, weights stored (2, in, out) and biases (2, 1, out)."""
+        widths = (self.features + PROPRIOCEPTION + JOINTS, *self.config.hidden, 1)
+        return tuple(((TWINS, a, b), (TWINS, 1, b)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+
+
+def count(*parts: LayerShapes) -> int:
+    """Numbers that the layers hold."""
+    return sum(math.prod(shape) for part in parts for layer in part for shape in layer)
+
+
+def unpack(flat: Tensor, *parts: LayerShapes) -> tuple[Layers, ...]:
+    """Weights and biases of each part as views of one flat vector, in order; gradients flow back into the vector."""
+    shapes = [shape for part in parts for layer in part for shape in layer]
+    pieces = iter(flat.split([math.prod(shape) for shape in shapes]))
+    return tuple(
+        tuple((next(pieces).view(weight), next(pieces).view(bias)) for weight, bias in part) for part in parts
+    )
+
+
+def initial_weights(layout: Layout, seed: int) -> Tensor:
+    """The flat vector (critics, encoder, actor) that a run of this seed starts from: orthogonal weights, zero biases."""
+    generator = make_generator(seed, "weights")
+    flat = torch.zeros(count(layout.critics, layout.encoder, layout.actor))
+    critics, encoder, actor = unpack(flat, layout.critics, layout.encoder, layout.actor)
+    relu = math.sqrt(2)
+    for weight, _ in encoder:
+        init.orthogonal_(weight.view(weight.shape[0], -1), relu, generator)
+    for weight, _ in critics:
+        last = weight is critics[-1][0]
+        for twin in weight:
+            init.orthogonal_(twin, 1.0 if last else relu, generator)
+    for weight, _ in actor[:-1]:
+        init.orthogonal_(weight, relu, generator)
+    # An untrained policy must explore alike from every observation, so its last layer starts small: mean 0, std 1.
+    init.orthogonal_(actor[-1][0], 0.01, generator)
+    actor[-1][1][JOINTS:] = _unit_std_bias(layout.config.log_std_min, layout.config.log_std_max)
+    return flat
+
+
+def _unit_std_bias(low: float, high: float) -> float:
+    """What the last layer must say for a log standard deviation of 0, or the nearest that the bounds allow."""
+    share = 2 * (0.0 - low) / (high - low) - 1
+    return math.atanh(min(max(share, -0.95), 0.95))
+
+
+def make_generator(seed: int, stream: str) -> torch.Generator:
+    """A random stream of its own for each seed and name."""
+    words = np.random.SeedSequence([seed, *stream.encode()]).generate_state(2, np.uint32)
+    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+def encode(layers: Layers, images: Tensor, strides: Sequence[int]) -> Tensor:
+    """Convolutions, ReLU between, then spatial softmax: images (B, S, H, W, 3) float32 to features (B, F).
+
+    The first convolution spans the whole stack, which is one over 3 S channels; written in three dimensions it reads
+    the images as they lie, where stacking the channels would cost more than the convolution itself.
+    """
+    (weight, bias), *rest = layers
+    maps = functional.conv3d(images.permute(0, 4, 1, 2, 3), weight.permute(0, 4, 1, 2, 3), bias, (1, strides[0], strides[0]))
+    maps = maps.squeeze(2)
+    for (weight, bias), stride in zip(rest, strides[1:], strict=True):
+        maps = functional.conv2d(functional.relu(maps), weight.permute(0, 3, 1, 2), bias, stride)
+    return spatial_softmax(maps)
+
+
+def spatial_softmax(maps: Tensor) -> Tensor:
+    """Where each filter looks (Levine et al. 2016): maps (B, C, h, w) to the mean x, then the mean y, (B, 2 C).
+
+    A map's softmax is a distribution over its places; its mean lies in [-1, 1], left to right and top to bottom.
+    """
+    height, width = maps.shape[-2:]
+    share = maps.permute(0, 2, 3, 1).flatten(1, 2).softmax(1)
+    return torch.matmul(place_grid(height, width, maps.device), share).flatten(1)
+
+
+def place_grid(height: int, width: int, device: torch.device) -> Tensor:
+    """x and y of every place of a map, (2, h w), in [-1, 1]; an axis of one place is at 0."""
+    y = torch.linspace(-1, 1, height, device=device) if height > 1 else torch.zeros(1, device=device)
+    x = torch.linspace(-1, 1, width, device=device) if width > 1 else torch.zeros(1, device=device)
+    return torch.stack((x.repeat(height), y.repeat_interleave(width)))
+
+
+def proprioception_scale(env: EnvConfig) -> tuple[Tensor, Tensor]:
+    """Offset and factor, (21,) each, that bring positions, velocities and last action to about [-1, 1]."""
+    low, high = torch.tensor(_JOINT_LOW_RAD), torch.tensor(_JOINT_HIGH_RAD)
+    offset = torch.cat(((low + high) / 2, torch.zeros(2 * JOINTS)))
+    speed = torch.full((JOINTS,), 1 / env.action_limit_rad_s)
+    return offset, torch.cat((2 / (high - low), speed, torch.ones(JOINTS)))
+
+
+def act_distribution(layers: Layers, inputs: Tensor, log_std_min: float, log_std_max: float) -> tuple[Tensor, Tensor]:
+    """The policy's Gaussian before the tanh: inputs (B, F + 21) to mean and log standard deviation, (B, 7) each.
+
+    The bounds are soft: log_std = min + (max - min) (tanh(x) + 1) / 2.
+    """
+    hidden = inputs
+    for weight, bias in layers[:-1]:
+        hidden = torch.addmm(bias, hidden, weight).relu_()
+    weight, bias = layers[-1]
+    mean, raw = torch.addmm(bias, hidden, weight).chunk(2, -1)
+    return mean, log_std_min + 0.5 * (log_std_max - log_std_min) * (raw.tanh() + 1)
+
+
+def action_values(layers: Layers, inputs: Tensor, action: Tensor) -> Tensor:
+    """Both critics in one batched pass: inputs (B, F + 21) and actions (B, 7) to values (2, B)."""
+    hidden = torch.cat((inputs, action), -1).expand(TWINS, -1, -1)
+    for weight, bias in layers[:-1]:
+        hidden = torch.baddbmm(bias, hidden, weight).relu_()
+    weight, bias = layers[-1]
+    return torch.baddbmm(bias, hidden, weight).squeeze(-1)

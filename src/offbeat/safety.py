@@ -1,0 +1,308 @@
+"""The velocity filter between the policy and any Panda: whatever is commanded, the arm can still stop in time.
+
+A velocity is sent only with a plan to stop after it. The plan assumes the worst that the schedule allows:
+
+    joint velocity     start ___________ velocity u, held for `horizon_s` in case the next command is late
+                            /           \\___________ u (1 - 1/m)
+                       ramp of one cycle              \\___________ ...   m commands to a stand, all of them late
+
+where m = max_i |u_i| / (acceleration_i x cycle) is the number of commands that braking takes. All joints brake in
+proportion, so every later position lies on one straight line in joint space, of length `stopping_time` x u, and that
+line can be walked with exact forward kinematics: no joint bound and no face of the box may be crossed on it.
+
+Braking from u makes a plan that is a piece of the plan of u. So once a plan is safe, braking is safe in every later
+cycle, and the filter always has an answer. When the state was never safe (a reset ends above the box), the answer may
+not be worse than braking on any bound, and it is driven back.
+
+A command whose plan is not safe is changed as little as possible: the nearest velocity (least squares) that keeps all
+bounds to first order, then checked, tightened by what its exact plan exceeds, and checked again.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from offbeat.errors import ActionError, ConfigError, RobotError
+from offbeat.robots.models import panda
+from offbeat.types import JOINTS, FloatArray, RobotState
+
+# Plans stay this far inside of the bounds, for what the plan does not know (servo lag, a bag that pulls).
+_MARGIN_M = 0.002
+_MARGIN_RAD = 0.002
+# A plan may exceed the margins by this much, so that rounding and curvature need no further correction.
+_TOLERANCE = 2e-4
+# A plan is walked in steps so small that the flange's true path bends away from its chords by less than this (m).
+_CHORD_M = 5e-4
+_MAX_CHORDS = 64
+_CORRECTIONS = 4
+# The nearest velocity gives way on a face, rather than fail, when no velocity keeps all of them.
+_STIFFNESS = 1e5
+
+
+@dataclass(frozen=True)
+class SafetyLimits:
+    """What the filter holds; the defaults are those of the visual-reacher. Raises: ConfigError."""
+
+    joint_lower_rad: tuple[float, ...] = (-0.5, 0.0, -0.5, -2.8, -0.4, 1.7, -0.9)
+    """Lower joint bounds (7,) rad (the authors' task)."""
+    joint_upper_rad: tuple[float, ...] = (0.5, 1.2, 0.5, -0.2, 0.4, 2.96, 0.9)
+    """Upper joint bounds (7,) rad (the authors' task)."""
+    velocity_rad_s: tuple[float, ...] = (0.2,) * JOINTS
+    """Joint velocity limits (7,) rad/s (the authors' action range)."""
+    acceleration_rad_s2: tuple[float, ...] = (6.0,) * JOINTS
+    """Joint acceleration limits (7,) rad/s^2. The weakest joint can do 7.5 and the servo needs a reserve; at 6 a policy
+    turns from one end of its range to the other in 67 ms, two cycles of 40 ms, and stops in one."""
+    box_lower_m: tuple[float, ...] = (0.3, -0.3, 0.08)
+    """Lower corner of the flange's box (3,) m (the paper's 40 x 60 x 30 cm, up to where the authors put it)."""
+    box_upper_m: tuple[float, ...] = (0.7, 0.3, 0.4)
+    """Upper corner of the flange's box (3,) m."""
+    return_speed_m_s: float = 0.1
+    """Speed inward, per face, of a flange that is outside the box (m/s; the paper)."""
+    return_speed_rad_s: float = 0.1
+    """Speed back of a joint that is outside its bounds (rad/s; the authors' 0.5 passes their own action range)."""
+
+    def __post_init__(self) -> None:
+        for name, size in (
+            ("joint_lower_rad", JOINTS),
+            ("joint_upper_rad", JOINTS),
+            ("velocity_rad_s", JOINTS),
+            ("acceleration_rad_s2", JOINTS),
+            ("box_lower_m", 3),
+            ("box_upper_m", 3),
+        ):
+            value = np.asarray(getattr(self, name), float)
+            if value.shape != (size,) or not np.isfinite(value).all():
+                raise ConfigError(f"{name} is {getattr(self, name)}: give {size} finite numbers.")
+        _require_order("joint_lower_rad", self.joint_lower_rad, "joint_upper_rad", self.joint_upper_rad)
+        _require_order("box_lower_m", self.box_lower_m, "box_upper_m", self.box_upper_m)
+        _require_within("velocity_rad_s", self.velocity_rad_s, panda.VELOCITY_LIMIT_RAD_S)
+        _require_within("acceleration_rad_s2", self.acceleration_rad_s2, panda.ACCELERATION_LIMIT_RAD_S2)
+        for name in ("return_speed_m_s", "return_speed_rad_s"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}: use a speed above 0 and at most 1.")
+
+
+def _require_order(low_name: str, low: tuple[float, ...], high_name: str, high: tuple[float, ...]) -> None:
+    for i, (a, b) in enumerate(zip(low, high, strict=True)):
+        if not a < b:
+            raise ConfigError(f"{low_name}[{i}] is {a}, not below {high_name}[{i}] = {b}: swap or widen them.")
+
+
+def _require_within(name: str, values: tuple[float, ...], most: FloatArray) -> None:
+    for i, (value, limit) in enumerate(zip(values, most.tolist(), strict=True)):
+        if not 0 < value <= limit:
+            raise ConfigError(f"{name}[{i}] is {value}: use a value above 0 and at most the arm's own {limit:g}.")
+
+
+def stopping_time(velocity_rad_s: FloatArray, change_rad_s: FloatArray, cycle_s: float, horizon_s: float) -> float:
+    """T (s) such that an arm told to move at u now, and to stop as fast as it may afterwards, moves by at most T u.
+
+    velocity_rad_s: u (n,) rad/s. change_rad_s: the largest change of each velocity from one command to the next (n,)
+    rad/s. With m = max_i |u_i| / change_i commands to a stand, of which each is held for `horizon_s` = H, and with
+    n = max(1, ceil(m)),
+
+        T = cycle / 2 + H (1 + (1 - 1/m) + ... + (1 - (n-1)/m)) = cycle / 2 + H (n - n (n - 1) / (2 m)).
+
+    The half cycle is what ramping down, instead of jumping, adds over the whole stop.
+    """
+    commands = float(np.max(np.abs(velocity_rad_s) / change_rad_s))
+    if commands <= 1.0:
+        return cycle_s / 2 + horizon_s
+    count = math.ceil(commands)
+    return cycle_s / 2 + horizon_s * (count - count * (count - 1) / (2 * commands))
+
+
+def stopping_distance(
+    velocity_rad_s: FloatArray, change_rad_s: FloatArray, cycle_s: float, horizon_s: float
+) -> FloatArray:
+    """How far each joint may still move (n,) rad, signed, when told to move at u (n,) rad/s now and to stop afterwards.
+
+    It is u x `stopping_time`; the ramp from another velocity w to u adds at most (w - u) cycle / 2.
+    """
+    return np.asarray(velocity_rad_s, float) * stopping_time(velocity_rad_s, change_rad_s, cycle_s, horizon_s)
+
+
+def nearest_velocity(
+    wanted: FloatArray, lower: FloatArray, upper: FloatArray, rows: FloatArray, bounds: FloatArray
+) -> FloatArray:
+    """The velocity u nearest to `wanted` (n,) with lower <= u <= upper and rows (k, n) u <= bounds (k,).
+
+    Minimises |u - wanted|^2 / 2 + stiffness |max(rows u - bounds, 0)|^2 / 2 within the bounds by Newton steps on its
+    dual, which is piecewise quadratic: where no u keeps every row, the rows give way evenly and the bounds hold.
+    """
+    price = np.zeros(len(bounds))
+    velocity = np.minimum(np.maximum(wanted, lower), upper)
+    for _ in range(16):
+        excess = rows @ velocity - bounds - price / _STIFFNESS
+        active = (price > 0) | (excess > 1e-9)
+        if not (np.abs(excess[active]) > 1e-7).any():
+            break
+        unclipped = wanted - price @ rows
+        free = rows[active] * ((unclipped > lower) & (unclipped < upper))
+        curvature = free @ free.T
+        curvature.flat[:: len(curvature) + 1] += 1 / _STIFFNESS
+        price[active] = np.maximum(price[active] + np.linalg.solve(curvature, excess[active]), 0.0)
+        velocity = np.minimum(np.maximum(wanted - price @ rows, lower), upper)
+    return velocity
+
+
+class VelocityFilter:
+    """Turns the policy's velocity command into one that keeps every limit, once a cycle.
+
+    limits: what is held. cycle_s: the action cycle (s). horizon_s: the longest time from one command to the next (s);
+    two cycles by default, so that any command may come a whole cycle late. Raises: ConfigError.
+
+    Velocity and acceleration limits hold always; bounds and box hold once the arm is inside them, and outside them it
+    is driven back within the limits. Deterministic: the answer depends on the state, the command and the last answer.
+    """
+
+    def __init__(self, limits: SafetyLimits, cycle_s: float, horizon_s: float | None = None) -> None:
+        if not 0 < cycle_s < math.inf:
+            raise ConfigError(f"cycle_s is {cycle_s}: give a cycle time above 0 s.")
+        horizon_s = 2 * cycle_s if horizon_s is None else horizon_s
+        if not cycle_s <= horizon_s < math.inf:
+            raise ConfigError(f"horizon_s is {horizon_s}, less than a cycle of {cycle_s} s: use one cycle or more.")
+        self.limits = limits
+        self.cycle_s, self.horizon_s = cycle_s, horizon_s
+        self._velocity = np.array(limits.velocity_rad_s, float)
+        self._acceleration = np.array(limits.acceleration_rad_s2, float)
+        # A hair less than the limit, so that a difference of two answers, once rounded, does not pass it.
+        self._change = self._acceleration * cycle_s * (1 - 1e-9)
+        # Bounds as one row: seven joints (rad), then x, y, z of the flange (m).
+        self._lower = np.array([*limits.joint_lower_rad, *limits.box_lower_m], float)
+        self._upper = np.array([*limits.joint_upper_rad, *limits.box_upper_m], float)
+        margin = np.minimum([_MARGIN_RAD] * JOINTS + [_MARGIN_M] * 3, (self._upper - self._lower) / 4)
+        self._inner_lower, self._inner_upper = self._lower + margin, self._upper - margin
+        self._return = np.array([limits.return_speed_rad_s] * JOINTS + [limits.return_speed_m_s] * 3)
+        self._last, self._stamp_s = np.zeros(JOINTS), -math.inf
+
+    def reset(self, joint_rad_s: FloatArray | None = None) -> None:
+        """Start anew after a move or a stop; joint_rad_s: the velocity the arm now holds (7,) rad/s, zero by default."""
+        self._last = np.zeros(JOINTS) if joint_rad_s is None else _vector(joint_rad_s, "The velocity held").copy()
+        self._stamp_s = -math.inf
+
+    def filter(self, command_rad_s: FloatArray, state: RobotState) -> FloatArray:
+        """The velocity to send (7,) rad/s for a commanded one (7,) rad/s.
+
+        state: of the arm at the moment the command leaves. Raises: ActionError when the command is not seven finite
+        numbers, and RobotError when the state is not; nothing may be sent then, and the arm is to be stopped.
+        """
+        command = _vector(command_rad_s, "A velocity command")
+        position, measured = np.asarray(state.joint_rad, float), np.asarray(state.joint_rad_s, float)
+        if position.shape != (JOINTS,) or measured.shape != (JOINTS,) or not np.isfinite([position, measured]).all():
+            raise RobotError(f"The arm's state must be {JOINTS} finite positions and velocities: it is {state}.")
+        change = self._change_allowed(state.stamp_s)
+        lowest, highest = self._reachable(change)
+        wanted = np.minimum(np.maximum(command, lowest), highest)
+        # An arm that lags still moves as measured, one that reports late already as commanded: plan for the faster.
+        start = np.where(np.abs(measured) > np.abs(self._last), measured, self._last)
+        if self._excess(position, start, wanted).max() > _TOLERANCE:
+            brake = self._last * (1 - 1 / max(float(np.max(np.abs(self._last) / change)), 1.0))
+            brake = np.minimum(np.maximum(brake, lowest), highest)
+            wanted = self._restrain(position, start, wanted, brake, lowest, highest)
+        self._last = np.minimum(np.maximum(wanted, lowest), highest)
+        return self._last.copy()
+
+    def _change_allowed(self, stamp_s: float) -> FloatArray:
+        """The largest change since the last answer (7,) rad/s: that of a cycle, or less when it was sent less ago."""
+        elapsed_s = stamp_s - self._stamp_s
+        self._stamp_s = stamp_s
+        return self._change * min(elapsed_s / self.cycle_s, 1.0) if elapsed_s > 0 else self._change
+
+    def _reachable(self, change: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Lowest and highest velocity that keep the acceleration limit and then, where both can be, the velocity's."""
+        lowest = np.minimum(np.maximum(self._last - change, -self._velocity), self._last + change)
+        highest = np.maximum(np.minimum(self._last + change, self._velocity), self._last - change)
+        return lowest, highest
+
+    def _stopping_time(self, velocity: FloatArray) -> float:
+        return stopping_time(velocity, self._change, self.cycle_s, self.horizon_s)
+
+    def _excess(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
+        """How far the plan of a velocity passes each inner bound (20,): ten upper, then ten lower; below 0 inside."""
+        path = self._path(position, start, velocity)
+        flange = [panda.flange_position(joints) for joints in path.tolist()]
+        path = np.concatenate([path, flange], axis=1)
+        return np.concatenate([path.max(axis=0) - self._inner_upper, self._inner_lower - path.min(axis=0)])
+
+    def _path(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
+        """Joint positions (k, 7) along the plan of a velocity, for an arm that jumps to it and for one that ramps."""
+        reach = velocity * self._stopping_time(velocity)
+        # The chord of a piece of length d / n bends by at most d' H d / (8 n^2), H the flange's second derivative,
+        # of which no entry (i, j) is longer than the levers of joints i and j.
+        size = np.abs(reach)
+        bend = float(size.sum() * (size @ panda.LEVER_M)) / 8
+        count = min(max(math.ceil(math.sqrt(bend / _CHORD_M)), 1), _MAX_CHORDS)
+        share = np.arange(1, count + 1)[:, None] / count
+        gap = start - velocity
+        late = float(np.max(np.abs(gap) / self._acceleration))
+        if late < 1e-4:
+            return np.concatenate([position[None], position + share * reach])
+        # A ramp over `ramp` seconds has covered (3 start + u) ramp / 8 halfway and (start + u) ramp / 2 at its end.
+        ramp = max(late, self.cycle_s)
+        halfway, ramped = (3 * start + velocity) * (ramp / 8), (start + velocity) * (ramp / 2)
+        rest = reach + gap * (ramp / 2) - ramped
+        moved = [np.zeros((1, JOINTS)), share * reach, halfway[None], ramped[None], ramped + share * rest]
+        return position + np.concatenate(moved)
+
+    def _restrain(
+        self,
+        position: FloatArray,
+        start: FloatArray,
+        wanted: FloatArray,
+        brake: FloatArray,
+        lowest: FloatArray,
+        highest: FloatArray,
+    ) -> FloatArray:
+        """The nearest velocity whose plan is safe or, where none is, exceeds no bound by more than braking does."""
+        allowed = np.maximum(self._excess(position, start, brake), _TOLERANCE)
+        seconds = self._stopping_time(wanted)
+        rows, bounds = self._first_order(position, start, seconds)
+        velocity = wanted
+        for _ in range(_CORRECTIONS):
+            upper, lower = bounds[:JOINTS], -bounds[10 : 10 + JOINTS]
+            upper = np.minimum(np.maximum(upper, lowest), highest)
+            lower = np.maximum(np.minimum(lower, upper), lowest)
+            faces = np.concatenate([bounds[JOINTS:10], bounds[10 + JOINTS :]])
+            velocity = nearest_velocity(wanted, lower, upper, rows, faces)
+            over = self._excess(position, start, velocity) - allowed
+            if over.max() <= 0:
+                return velocity
+            bounds = bounds - np.maximum(over + _TOLERANCE / 2, 0.0) * (1.2 / seconds)
+        for share in (0.7, 0.4, 0.2, 0.1):
+            milder = brake + share * (velocity - brake)
+            if (self._excess(position, start, milder) <= allowed).all():
+                return milder
+        return brake
+
+    def _first_order(
+        self, position: FloatArray, start: FloatArray, seconds: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """Rows (6, 7) that make face speeds of a velocity, and its bounds (20,), ordered as those of `_excess`.
+
+        A plan moves a coordinate of speed v by v `seconds`, plus (s - v) cycle / 2 if the arm ramps from speed s.
+        """
+        pose, jac = panda.kinematics(position)
+        place = np.concatenate([position, pose[:3, 3]])
+        speed = np.concatenate([start, jac[:3] @ start])
+        room = np.concatenate([self._inner_upper - place, place - self._inner_lower])
+        ramp = self.cycle_s / 2
+        bounds = np.minimum(room / seconds, (room - np.concatenate([speed, -speed]) * ramp) / (seconds - ramp))
+        outside = np.concatenate([place > self._upper, place < self._lower])
+        bounds = np.where(outside, -np.tile(self._return, 2), bounds)
+        return np.concatenate([jac[:3], -jac[:3]]), bounds
+
+
+def _vector(values: FloatArray, what: str) -> FloatArray:
+    try:
+        array = np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ActionError(f"{what} must be {JOINTS} finite numbers (rad/s), and {values!r} is not.") from error
+    if array.shape != (JOINTS,):
+        raise ActionError(f"{what} must be {JOINTS} numbers (rad/s), and this one has the shape {array.shape}.")
+    if not np.isfinite(array).all():
+        raise ActionError(f"{what} must be {JOINTS} finite numbers (rad/s), and this one is {array.tolist()}.")
+    return array

@@ -1,0 +1,31 @@
+"""What every test relies on: one torch thread, and tests of absent devices skipped by name."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start their pools
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+
+# Two test processes share two cores, so a slow example says nothing about the code; failures must repeat.
+settings.register_profile("offbeat", deadline=None, derandomize=True)
+settings.load_profile("offbeat")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --hardware, without which no test moves a real robot."""
+    parser.addoption("--hardware", action="store_true", help="run tests that move a real robot")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip tests whose device is not there."""
+    for item in items:
+        if "hardware" in item.keywords and not config.getoption("--hardware"):
+            item.add_marker(pytest.mark.skip(reason="moves a real robot: give --hardware"))
+        if "gpu" in item.keywords and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
