@@ -1,22 +1,27 @@
 # Every target sets up what it needs. `make help` lists them.
 
 VENV   := .venv
-PYTHON_BIN := $(VENV)/bin/python
 STAMP  := $(VENV)/.ready
+PYTHON ?=
+TORCH  ?=
 OUT    ?=
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format types ci clean
+.PHONY: help setup demo test lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo 'Settings: PYTHON=python3.12  TORCH="torch==2.9.0"  OUT=runs/demo-mine  ARGS="-m not\ slow"'
+	@echo 'Settings:'
+	@echo '  PYTHON=python3.12          the interpreter that .venv is made with'
+	@echo '  TORCH="torch==2.9.0"       what pip installs as torch, instead of a build that fits this machine'
+	@echo '  OUT=runs/mine              where make demo writes, instead of the next free runs/demo-N'
+	@echo "  ARGS=\"-m 'not slow'\"      more arguments for pytest or for offbeat demo"
 
 setup: $(STAMP) ## make .venv: torch, the package, its tools
 
 $(STAMP): pyproject.toml scripts/setup.sh
-	@./scripts/setup.sh
+	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" ./scripts/setup.sh
 	@touch $@
 
 demo: setup ## train two schedules side by side and write report.html (about ten minutes)
@@ -25,7 +30,7 @@ demo: setup ## train two schedules side by side and write report.html (about ten
 	$(VENV)/bin/offbeat demo --out "$$out" $(ARGS)
 
 test: setup ## run every test (ARGS goes to pytest)
-	$(PYTHON_BIN) -m pytest -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
 
 lint: setup ## ruff, formatting, types
 	$(VENV)/bin/ruff check .

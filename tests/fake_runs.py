@@ -19,6 +19,7 @@ COLUMNS = (
 )  # fmt: skip
 
 COST_S = {Stage.ACT: 0.003, Stage.STORE: 0.0005, Stage.SAMPLE: 0.0044, Stage.UPDATE: 0.05}
+LEARN = (Stage.STORE, Stage.SAMPLE, Stage.UPDATE)
 RESET_S = 4.0
 
 
@@ -53,7 +54,9 @@ def write_run(directory: Path, finished: bool = True, **choices: Any) -> RunConf
     return config
 
 
-def _episode(config: RunConfig, episode: int, start_s: float, updates: int, rng: Any) -> tuple[int, list[Any], list[Any]]:
+def _episode(
+    config: RunConfig, episode: int, start_s: float, updates: int, rng: Any
+) -> tuple[int, list[Any], list[Any]]:
     """The cycles and stages of one episode; the rows follow CYCLE_DTYPE and STAGE_DTYPE."""
     cycles, stages = [], []
     learning = episode * config.env.episode_steps >= config.warmup_steps
@@ -61,8 +64,8 @@ def _episode(config: RunConfig, episode: int, start_s: float, updates: int, rng:
     free_s = start_s
     for step in range(config.env.episode_steps):
         now_s = observed_s = start_s + step * config.env.cycle_s
-        before = {"sequential": (Stage.STORE, Stage.SAMPLE, Stage.UPDATE)}.get(config.schedule, ()) if learning and step else ()
-        after = {"reactive": (Stage.STORE, Stage.SAMPLE, Stage.UPDATE)}.get(config.schedule, (Stage.STORE,)) if learning else ()
+        before = LEARN if config.schedule == "sequential" and learning and step else ()
+        after = LEARN if config.schedule == "reactive" and learning else (Stage.STORE,)
         for stage in (*before, Stage.ACT):
             stages.append((list(Stage).index(stage), now_s, now_s + cost[stage][step]))
             now_s += cost[stage][step]
@@ -88,11 +91,12 @@ def _episode(config: RunConfig, episode: int, start_s: float, updates: int, rng:
 def _write_summary(directory: Path, config: RunConfig, rows: list[Any], cycles: list[Any]) -> None:
     returns = [row[2] for row in rows]
     response_ms = np.array([row[9] for row in cycles]) * 1e3
+    p50, p99, slowest = np.percentile(response_ms, [50, 99, 100]).tolist()
     summary = {
         "steps": len(cycles), "episodes": len(rows), "updates": rows[-1][5],
         "return_first20": float(np.mean(returns[:20])), "return_last20": float(np.mean(returns[-20:])),
         "return_mean": float(np.mean(returns)),
-        "response_ms": dict(zip(("p50", "p99", "max"), np.percentile(response_ms, [50, 99, 100]).tolist(), strict=True)),
+        "response_ms": {"p50": p50, "p99": p99, "max": slowest},
         "missed_deadlines": 0, "robot_s": rows[-1][3], "wall_s": 12.5, "schedule": config.schedule, "clock": "virtual",
         "profile": config.profile, "seed": config.seed, "setting": config.setting, "scale": config.scale,
         "preset": config.preset, "cycle_s": config.env.cycle_s, "dry": config.dry, "minutes": config.minutes,

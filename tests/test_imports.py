@@ -28,7 +28,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"schedules"}),
     frozenset({"build"}),
     frozenset({"run", "checkpoint", "measure"}),
-    frozenset({"demo", "doctor", "film"}),
+    frozenset({"demo", "doctor", "film", "progress"}),
     frozenset({"cli", "__main__"}),
 )
 REPORT_MAY_IMPORT = frozenset({"report", "errors", "types", "config", "timing"})
@@ -54,7 +54,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("report.figures",),
     "PIL": ("film",),
     "tyro": ("cli",),
-    "rich": ("cli", "demo", "doctor"),
+    "rich": ("cli", "demo", "doctor", "progress"),
     "gymnasium": ("", "env", "dry"),
 }
 MAX_LINES = 350
@@ -136,7 +136,7 @@ def internal() -> list[Import]:
 
 def layer(part: str) -> int:
     """Number of a part's layer, counted from the bottom."""
-    return next(number for number, parts in enumerate(LAYERS) if part in parts)
+    return next((number for number, parts in enumerate(LAYERS) if part in parts), len(LAYERS))
 
 
 def test_every_module_has_its_place() -> None:

@@ -76,19 +76,19 @@ def build_parts(config: RunConfig, profile: TimingProfile, log: Ledger, allocate
     """
     clock = VirtualClock(profile, config.seed, log.on_stage)
     rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(_SAMPLING_KEY,)))
-    env, replay, learner, policy = _dry(config, clock) if config.dry else _real(config, clock, allocate)
+    env, learner, replay = build_env(config, clock, config.seed), _learner(config), _replay(config, allocate)
+    policy = learner.policy
     batches = [_batch(config) for _ in range(SLOTS)]
     weights = WeightBuffer()
     beside: dict[str, Any] = {}
     if config.schedule == "asynchronous":
+        policy = build_policy(config)
         slots = BatchSlots(batches)
         sampler = SampleWorker(replay, slots, rng, config.warmup_steps, config.max_updates_per_step)
         updater = UpdateWorker(learner, slots, weights, clock, log.update)
         clock.attach(sampler)
         clock.attach(updater)
         beside = {"policy": policy, "weights": weights, "slots": slots, "sampler": sampler, "updater": updater}
-    else:
-        policy = learner.policy
     return Parts(clock, env, replay, learner, policy, log, rng, batches[0], weights, beside)
 
 
@@ -104,7 +104,11 @@ def build_env(config: RunConfig, clock: VirtualClock, seed: int) -> Any:
 
 
 def build_policy(config: RunConfig) -> Any:
-    """The policy of a configuration with its initial weights, one of its own."""
+    """A policy with initial weights of its own."""
+    if config.dry:
+        from offbeat.dry import DryPolicy
+
+        return DryPolicy()
     from offbeat.sac.policy import Policy
 
     return Policy(config.sac, config.env, config.seed)
@@ -123,18 +127,23 @@ def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
     )
 
 
-def _real(config: RunConfig, clock: VirtualClock, allocate: Allocate) -> tuple[Any, Any, Any, Any]:
+def _learner(config: RunConfig) -> Any:
+    if config.dry:
+        from offbeat.dry import DryLearner
+
+        return DryLearner()
     from offbeat.sac.learner import Learner
 
     # One thread: sums of floats depend on how many threads share them.
-    learner = Learner(config.sac, config.env, config.seed, threads=1)
-    return build_env(config, clock, config.seed), build_replay(config, allocate), learner, build_policy(config)
+    return Learner(config.sac, config.env, config.seed, threads=1)
 
 
-def _dry(config: RunConfig, clock: VirtualClock) -> tuple[Any, Any, Any, Any]:
-    from offbeat.dry import DryLearner, DryPolicy, DryReplay
+def _replay(config: RunConfig, allocate: Allocate) -> Any:
+    if config.dry:
+        from offbeat.dry import DryReplay
 
-    return build_env(config, clock, config.seed), DryReplay(config.replay_steps), DryLearner(), DryPolicy()
+        return DryReplay(config.replay_steps)
+    return build_replay(config, allocate)
 
 
 def _batch(config: RunConfig) -> Batch:

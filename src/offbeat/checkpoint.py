@@ -8,22 +8,37 @@ holds equal objects that are not the same as those of a run that was never stopp
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from offbeat.errors import RunError
 
 _ARRAY = "numpy array"  # key of the dictionary that stands for an array
 
+# What zipfile, zlib and torch raise about bytes that are not what was written.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    NotImplementedError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Replace `path` by a checkpoint of `state`; a crash leaves the old one or the new one."""
-    import torch
-
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         torch.save(_pack(state), file)
@@ -34,8 +49,6 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint. Raises: RunError when there is none or it is damaged."""
-    import torch
-
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()  # torch does not look at the check sums
@@ -43,16 +56,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise RunError(f"The checkpoint {path} is damaged (in {broken}): start a new run in another directory.")
         state = _unpack(torch.load(path, map_location="cpu", weights_only=True))
     except FileNotFoundError as error:
-        raise RunError(f"{path} is missing: give a run directory that holds a checkpoint.") from error
+        raise RunError(f"{path} is missing, so there is nothing to go on from: start a new run.") from error
     except OSError as error:
         raise RunError(f"The checkpoint {path} cannot be read ({error.strerror}).") from error
-    except (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise _damaged(path) from error
-    except Exception as error:
-        # The unpickler's own error has no public root but Exception.
-        if type(error).__module__ in ("_pickle", "pickle"):
-            raise _damaged(path) from error
-        raise
     if not isinstance(state, dict):
         raise _damaged(path)
     return state
@@ -64,8 +72,6 @@ def _damaged(path: Path) -> RunError:
 
 def _pack(value: Any) -> Any:
     """Rebuild a state so that equal states are pickled to equal bytes."""
-    import torch
-
     if isinstance(value, torch.Tensor):
         return value.detach().cpu().clone()
     if isinstance(value, np.ndarray):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import itertools
 import json
 import logging
 import os
@@ -29,7 +30,7 @@ from rich.table import Table
 from rich.text import Text
 
 from offbeat.config import RunConfig, make_config
-from offbeat.errors import RunError, UserError
+from offbeat.errors import RunError
 from offbeat.report import write_report
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ COLOURS = {"sequential": "dark_orange3", "asynchronous": "dodger_blue2"}
 
 _POLL_S = 0.25
 _LINE_S = 10.0  # between two lines where the output is no terminal
+_PACE = 12  # sightings the time left is reckoned from
 _FILM_S = 120.0  # a film that takes longer is left out
 _STOP_S = 10.0  # a child that was asked to end is given this long
 _BARS = "▁▂▃▄▅▆▇█"
@@ -52,18 +54,17 @@ class Side:
     """One of the two runs, as far as it can be seen from outside.
 
     name: its schedule. directory: its run directory. config: what it runs. process: the child, or None when the run
-    was already finished. started_s: when the child began (monotonic). returns: per episode so far. row: the newest
-    line of its episodes.csv.
+    was already finished. returns: per episode so far. row: the newest line of its episodes.csv. sightings: when
+    (monotonic, s) how many episodes were first seen to be finished.
     """
 
     name: str
     directory: Path
     config: RunConfig
     process: subprocess.Popen[bytes] | None = None
-    started_s: float = 0.0
-    resumed_at: int = 0
     returns: list[float] = field(default_factory=list)
     row: dict[str, str] = field(default_factory=dict)
+    sightings: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -77,11 +78,15 @@ class Side:
 
     @property
     def remaining_s(self) -> float | None:
-        """Wall time to the end at the pace so far (s), None before there is a pace."""
-        made = len(self.returns) - self.resumed_at
-        if made <= 0 or self.process is None:
+        """Wall time to the end (s) at the pace of the newest episodes, None before there is a pace.
+
+        The newest only: the episodes before the first update are much faster than all others.
+        """
+        if len(self.sightings) < 2:
             return None
-        return (time.monotonic() - self.started_s) / made * (self.config.episodes - len(self.returns))
+        (then_s, before), (now_s, count) = self.sightings[-min(len(self.sightings), _PACE)], self.sightings[-1]
+        since_s = time.monotonic() - now_s
+        return max(0.0, (now_s - then_s) / (count - before) * (self.config.episodes - count) - since_s)
 
     def poll(self) -> None:
         """Read what the run has recorded so far; a line that is being written waits for the next time."""
@@ -90,6 +95,8 @@ class Side:
             rows = [row for row in csv.DictReader(whole) if row["return"] not in ("", None)]
             self.returns = [float(row["return"]) for row in rows]
             self.row = rows[-1] if rows else {}
+        if not self.sightings or self.sightings[-1][1] != len(self.returns):
+            self.sightings.append((time.monotonic(), len(self.returns)))
 
 
 def run_demo(
@@ -146,12 +153,11 @@ def _prepare(name: str, out: Path, minutes: float, seed: int) -> Side:
 def _start(side: Side) -> None:
     """Start the side's run, or go on with it; a finished one is left as it is."""
     side.poll()
-    side.started_s, side.resumed_at = time.monotonic(), len(side.returns)
     if side.finished:
         return
     with side.error_log.open("wb") as errors:
         side.process = subprocess.Popen(
-            run_command(side), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, env=_environment()
+            run_command(side), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=_environment()
         )
 
 
@@ -262,10 +268,12 @@ def _panel(side: Side) -> Panel:
         ("response time", f"{_number(row, 'response_ms_median'):.1f} ms" if row else "-"),
         ("updates", f"{_number(row, 'updates'):,.0f}" if row else "-"),
         ("robot time", f"{_number(row, 'training_s') / 60:.1f} of {side.config.minutes:g} min" if row else "-"),
-        ("left", _eta_text(side)),
+        ("", _eta_text(side)),
     ):
         facts.add_row(Text(label, style="dim"), Text(value, style="bold"))
-    bar = ProgressBar(total=side.config.episodes, completed=len(side.returns), complete_style=colour, finished_style=colour)
+    bar = ProgressBar(
+        total=side.config.episodes, completed=len(side.returns), complete_style=colour, finished_style=colour
+    )
     curve = Text(sparkline(side.returns, 36), style=colour)
     title = f"[bold {colour}]{side.name}[/] every {side.config.env.cycle_s * 1e3:g} ms"
     return Panel(Group(bar, Text(), curve, Text(), facts), title=title, title_align="left", border_style=colour)
@@ -275,7 +283,7 @@ def _line(side: Side) -> str:
     """One run on a part of one line, for output that is no terminal."""
     return (
         f"{side.name}: {len(side.returns)}/{side.config.episodes} episodes, return {_mean_text(side.returns[-20:])}, "
-        f"{int(_number(side.row, 'updates')):,} updates, {_eta_text(side)} left"
+        f"{int(_number(side.row, 'updates')):,} updates, {_eta_text(side)}"
     )
 
 
@@ -285,7 +293,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
         return ""
     count = min(width, len(values))
     edges = [round(i * len(values) / count) for i in range(count + 1)]
-    means = [sum(values[a:b]) / (b - a) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    means = [sum(values[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
     top = max(max(means), 1e-9)
     return "".join(_BARS[min(len(_BARS) - 1, max(0, int(len(_BARS) * mean / top)))] for mean in means)
 
@@ -293,14 +301,13 @@ def sparkline(values: Sequence[float], width: int) -> str:
 def _result(sides: Sequence[Side]) -> Table:
     """The closing table, out of both runs' summaries."""
     table = Table(title="Same agent, same robot time, another schedule", title_justify="left")
-    for heading in ("schedule", "cycle", "steps", "updates", "first 20", "last 20", "ratio", "response p50", "wall"):
-        table.add_column(heading, justify="left" if heading == "schedule" else "right")
+    for heading in ("schedule", "steps", "updates", "first 20", "last 20", "ratio", "response", "wall"):
+        table.add_column(heading, justify="left" if heading == "schedule" else "right", no_wrap=True)
     for side in sides:
         summary: dict[str, Any] = json.loads((side.directory / "summary.json").read_text(encoding="utf-8"))
         first, last = summary["return_first20"], summary["return_last20"]
         table.add_row(
             f"[bold {COLOURS[side.name]}]{side.name}[/]",
-            f"{side.config.env.cycle_s * 1e3:g} ms",
             f"{summary['steps']:,}",
             f"{summary['updates']:,}",
             f"{first:.0f}",
@@ -322,6 +329,6 @@ def _number(row: dict[str, str], name: str) -> float:
 
 def _eta_text(side: Side) -> str:
     if side.finished:
-        return "finished, 0:00"
+        return "finished"
     seconds = side.remaining_s
-    return "?" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+    return "starting" if seconds is None else f"{int(seconds) // 60}:{int(seconds) % 60:02d} left"

@@ -107,14 +107,17 @@ def check_memory(available_bytes: float) -> Finding:
 
 
 def check_disk(free_bytes: float, directory: str) -> Finding:
-    """Judge free space (bytes) where runs are written: a checkpoint holds the replay."""
+    """Judge free space (bytes) where runs are written, with their replays."""
     free = free_bytes / GB
     found = f"{free:.1f} GB free in {directory}"
     if free >= 50:
         return Finding("Disk", found, "good")
     if free >= 5:
         return Finding(
-            "Disk", found, "ok", "A checkpoint holds its replay: up to 1 GB at the cpu scale, 20 GB at the paper's."
+            "Disk",
+            found,
+            "ok",
+            "A run keeps its replay on disk until it ends: 1 to 3 GB at the cpu scale, 20 GB at the paper's.",
         )
     return Finding("Disk", found, "missing", "Free 5 GB, or write runs elsewhere with --out.")
 

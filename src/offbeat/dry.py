@@ -158,7 +158,9 @@ class DryReplay:
     def begin_episode(self, observation: Observation) -> None:
         """Nothing to keep."""
 
-    def add(self, action: FloatArray, reward: float, observation: Observation, terminated: bool, truncated: bool) -> None:
+    def add(
+        self, action: FloatArray, reward: float, observation: Observation, terminated: bool, truncated: bool
+    ) -> None:
         """Count one transition."""
         self.added += 1
 

@@ -6,6 +6,9 @@ both; a schedule that learns while the arm moves puts its learning between them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -13,7 +16,7 @@ import numpy as np
 from gymnasium import spaces
 
 from offbeat.config import EnvConfig, make_config
-from offbeat.errors import ActionError, MoveTimeoutError
+from offbeat.errors import ActionError, ConfigError, MoveTimeoutError
 from offbeat.robots.models.panda import forward_kinematics
 from offbeat.robots.sim import SimCamera, SimRobot, SimWorld
 from offbeat.safety import SafetyLimits, VelocityFilter
@@ -38,9 +41,18 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012  gymnasium's own type
 
-    def __init__(self, config: EnvConfig, clock: Clock, seed: int = 0, render_mode: str | None = None) -> None:
+    def __init__(
+        self,
+        config: EnvConfig,
+        clock: Clock,
+        seed: int = 0,
+        render_mode: str | None = None,
+        restart_clock: Callable[[], None] | None = None,
+    ) -> None:
+        """restart_clock: sets the clock back to 0 on a seeded reset, where the clock is the environment's alone."""
         self.config = config
         self.render_mode = render_mode
+        self._restart_clock = restart_clock
         self._clock = clock
         self._world = SimWorld(clock, config.camera_rate_hz)
         self._robot = SimRobot(self._world, clock)
@@ -79,7 +91,14 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         """Bring arm and bag to a new start and observe. Raises: MoveTimeoutError when the arm does not get there."""
         super().reset(seed=seed)
         if seed is not None:
+            # A seeded reset does not depend on what came before it.
             self._rng = np.random.default_rng(seed)
+            self._stack.clear()
+            if self._restart_clock is not None:
+                self._restart_clock()
+            self._world.restart()
+            self._world.place(self._task.placement(self._rng))
+            self._camera.forget()
         if self.config.fast_reset:
             self._clock.sleep_until(self._clock.now() + self.config.reset_s)
             self._world.place(self._task.placement(self._rng))
@@ -121,11 +140,11 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         response_s = self._sent_s - self._observed_s
         deadline_s, lateness_s = self._grid.wait(self._clock)
         self._step += 1
-        answered_s = self._observed_s
+        answered_s, answered_captured_s = self._observed_s, self._captured_s
         observation, share = self._observe()
         reward = self._task.reward(share, self.config.cycle_s)
         info = self._info(share, lateness_s, deadline_s, response_s)
-        info["observed_s"] = answered_s
+        info["observed_s"], info["captured_s"] = answered_s, answered_captured_s
         truncated = self._step >= self.config.episode_steps
         if truncated:
             self._robot.stop()
@@ -201,8 +220,9 @@ def make_env(
     scale, setting, preset: as on the command line. changes: fields of EnvConfig. Raises: ConfigError.
     """
     config = make_config(setting, scale, preset).env
-    known = {field: value for field, value in changes.items()}
-    from dataclasses import replace
-
-    clock = VirtualClock(load_profile("zero", setting, "sequential"), seed=0)
-    return RealTimeEnv(replace(config, **known), clock, render_mode=render_mode)
+    unknown = set(changes) - {field.name for field in fields(EnvConfig)}
+    if unknown:
+        raise ConfigError(f"The environment has no field {', '.join(sorted(unknown))}: see offbeat.config.EnvConfig.")
+    clock = VirtualClock(load_profile("zero"), seed=0)
+    restart_clock = partial(clock.load_state_dict, clock.state_dict())
+    return RealTimeEnv(replace(config, **changes), clock, render_mode=render_mode, restart_clock=restart_clock)

@@ -124,7 +124,8 @@ def compose(moment: Moment, size: tuple[int, int], title: str) -> ImageArray:
     text = f"{moment.time_s:4.1f} s    return {moment.return_:5.0f}    response {moment.response_s * 1e3:4.1f} ms"
     scale, baseline = caption / 52, height - caption // 3
     cv2.putText(picture, title, (10, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, _SOFT, 1, cv2.LINE_AA)
-    cv2.putText(picture, text, (width // 2 - width // 8, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
+    middle = width // 2 - width // 8
+    cv2.putText(picture, text, (middle, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, _INK, 1, cv2.LINE_AA)
     return picture
 
 
@@ -145,13 +146,17 @@ def write_film(pictures: Sequence[ImageArray], path: Path, rate_hz: float) -> Pa
     Returns the path written. Raises: RunError when neither can be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for shrink in (1.0, 0.7, 0.5):
-        scaled = [cv2.resize(p, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA) if shrink < 1 else p for p in pictures]
-        written = _write_webm(scaled, path.with_suffix(".webm"), rate_hz) or _write_webp(scaled, path.with_suffix(".webp"), rate_hz)
-        if written.stat().st_size <= LARGEST_BYTES:
-            return written
-        log.info("%s is larger than %d bytes: writing it again with fewer pixels", written, LARGEST_BYTES)
+    written = _write(pictures, path, rate_hz)
+    for shrink in (0.7, 0.5):
+        if written.stat().st_size > LARGEST_BYTES:
+            log.info("%s is larger than %d bytes: writing it again with fewer pixels", written, LARGEST_BYTES)
+            written = _write([_scale(picture, shrink) for picture in pictures], path, rate_hz)
     return written
+
+
+def _write(pictures: Sequence[ImageArray], path: Path, rate_hz: float) -> Path:
+    webm = _write_webm(pictures, path.with_suffix(".webm"), rate_hz)
+    return webm or _write_webp(pictures, path.with_suffix(".webp"), rate_hz)
 
 
 def _write_webm(pictures: Sequence[ImageArray], path: Path, rate_hz: float) -> Path | None:
@@ -174,7 +179,7 @@ def _write_webp(pictures: Sequence[ImageArray], path: Path, rate_hz: float) -> P
     try:
         from PIL import Image  # an optional library; matplotlib brings it
     except ImportError as error:
-        raise RunError("This OpenCV cannot write WebM and Pillow is missing: `pip install pillow` for a film.") from error
+        raise RunError("This OpenCV writes no WebM and Pillow is missing: `pip install pillow` for a film.") from error
     first, *rest = [Image.fromarray(picture) for picture in pictures]
     first.save(path, save_all=True, append_images=rest, duration=round(1000 / rate_hz), loop=0, quality=60, method=2)
     return path
@@ -192,6 +197,12 @@ def count_pictures(path: Path) -> int:
         reader.release()
 
 
+def _scale(picture: ImageArray, factor: float) -> ImageArray:
+    """The picture at `factor` of its size; encoders want even numbers of pixels."""
+    height, width = (2 * round(factor * size / 2) for size in picture.shape[:2])
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
 def _fit(image: ImageArray, width: int, height: int, shrink: int) -> ImageArray:
     """The image at the largest size within width x height that keeps its shape."""
     scale = min(width / image.shape[1], height / image.shape[0])
@@ -205,7 +216,6 @@ def _paste(picture: ImageArray, image: ImageArray, corner: tuple[int, int], size
     x = corner[0] + (size[0] - image.shape[1]) // 2
     y = corner[1] + (size[1] - image.shape[0]) // 2
     picture[y : y + image.shape[0], x : x + image.shape[1]] = image
-
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,15 +4,16 @@ A velocity is sent only with a plan to stop after it. The plan assumes the worst
 
     joint velocity     start ___________ velocity u, held for `horizon_s` in case the next command is late
                             /           \\___________ u (1 - 1/m)
-                       ramp of one cycle              \\___________ ...   m commands to a stand, all of them late
+                       first ramp                    \\___________ ...   m commands to a stand, all of them late
 
 where m = max_i |u_i| / (acceleration_i x cycle) is the number of commands that braking takes. All joints brake in
-proportion, so every later position lies on one straight line in joint space, of length `stopping_time` x u, and that
-line can be walked with exact forward kinematics: no joint bound and no face of the box may be crossed on it.
+proportion, so what follows u is a straight line in joint space, `stopping_time` x u long, which is walked with exact
+forward kinematics, once for an arm that jumps to a commanded velocity and once for one that ramps to it at the
+acceleration limit. No joint bound and no face of the box may be crossed on the way.
 
-Braking from u makes a plan that is a piece of the plan of u. So once a plan is safe, braking is safe in every later
-cycle, and the filter always has an answer. When the state was never safe (a reset ends above the box), the answer may
-not be worse than braking on any bound, and it is driven back.
+The plan of braking is a piece of the plan of u. So once a plan is safe, braking is safe in every later cycle, and the
+filter always has an answer. Where the state was not safe (the paper's reset can end above the box), the answer may not
+be worse than braking on any bound, and the arm is driven back.
 
 A command whose plan is not safe is changed as little as possible: the nearest velocity (least squares) that keeps all
 bounds to first order, then checked, tightened by what its exact plan exceeds, and checked again.
@@ -24,6 +25,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from offbeat.errors import ActionError, ConfigError, RobotError
 from offbeat.robots.models import panda
@@ -31,15 +33,19 @@ from offbeat.types import JOINTS, FloatArray, RobotState
 
 # Plans stay this far inside of the bounds, for what the plan does not know (servo lag, a bag that pulls).
 _MARGIN_M = 0.002
-_MARGIN_RAD = 0.002
+_MARGIN_RAD = 0.003
 # A plan may exceed the margins by this much, so that rounding and curvature need no further correction.
 _TOLERANCE = 2e-4
 # A plan is walked in steps so small that the flange's true path bends away from its chords by less than this (m).
 _CHORD_M = 5e-4
 _MAX_CHORDS = 64
+# Where a plan looks at the first ramp (shares of its time).
+_RAMP_SHARES = np.array([[1 / 3], [2 / 3], [1.0]])
 _CORRECTIONS = 4
 # The nearest velocity gives way on a face, rather than fail, when no velocity keeps all of them.
-_STIFFNESS = 1e5
+_STIFFNESS = 1e3
+_NEWTON_STEPS = 20
+_HALVINGS = 10
 
 
 @dataclass(frozen=True)
@@ -97,32 +103,35 @@ def _require_within(name: str, values: tuple[float, ...], most: FloatArray) -> N
             raise ConfigError(f"{name}[{i}] is {value}: use a value above 0 and at most the arm's own {limit:g}.")
 
 
-def stopping_time(velocity_rad_s: FloatArray, change_rad_s: FloatArray, cycle_s: float, horizon_s: float) -> float:
-    """T (s) such that an arm told to move at u now, and to stop as fast as it may afterwards, moves by at most T u.
+def stopping_time(velocity_rad_s: FloatArray, change_rad_s: FloatArray, horizon_s: float) -> float:
+    """T (s) such that joints told to move at u now, and to brake in proportion from the next command on, move by T u.
 
     velocity_rad_s: u (n,) rad/s. change_rad_s: the largest change of each velocity from one command to the next (n,)
-    rad/s. With m = max_i |u_i| / change_i commands to a stand, of which each is held for `horizon_s` = H, and with
+    rad/s. Each command is held for `horizon_s` = H. With m = max_i |u_i| / change_i commands to a stand and
     n = max(1, ceil(m)),
 
-        T = cycle / 2 + H (1 + (1 - 1/m) + ... + (1 - (n-1)/m)) = cycle / 2 + H (n - n (n - 1) / (2 m)).
-
-    The half cycle is what ramping down, instead of jumping, adds over the whole stop.
+        T = H (1 + (1 - 1/m) + ... + (1 - (n-1)/m)) = H (n - n (n - 1) / (2 m)).
     """
     commands = float(np.max(np.abs(velocity_rad_s) / change_rad_s))
     if commands <= 1.0:
-        return cycle_s / 2 + horizon_s
+        return horizon_s
     count = math.ceil(commands)
-    return cycle_s / 2 + horizon_s * (count - count * (count - 1) / (2 * commands))
+    return horizon_s * (count - count * (count - 1) / (2 * commands))
 
 
 def stopping_distance(
-    velocity_rad_s: FloatArray, change_rad_s: FloatArray, cycle_s: float, horizon_s: float
+    velocity_rad_s: FloatArray, acceleration_rad_s2: FloatArray, cycle_s: float, horizon_s: float
 ) -> FloatArray:
-    """How far each joint may still move (n,) rad, signed, when told to move at u (n,) rad/s now and to stop afterwards.
+    """How far joints still move (n,) rad, signed, that were told to move at u (n,) rad/s and then to brake.
 
-    It is u x `stopping_time`; the ramp from another velocity w to u adds at most (w - u) cycle / 2.
+    acceleration_rad_s2: limits a (n,). It is T u of `stopping_time`, plus what ramping down by |u_i| / max(m, 1) a
+    command at a_i adds to jumping: u_i |u_i| / (2 a_i max(m, 1)).
     """
-    return np.asarray(velocity_rad_s, float) * stopping_time(velocity_rad_s, change_rad_s, cycle_s, horizon_s)
+    velocity = np.asarray(velocity_rad_s, float)
+    change = np.asarray(acceleration_rad_s2, float) * cycle_s
+    commands = max(float(np.max(np.abs(velocity) / change)), 1.0)
+    ramps = velocity * np.abs(velocity) / (2 * np.asarray(acceleration_rad_s2) * commands)
+    return velocity * stopping_time(velocity, change, horizon_s) + ramps
 
 
 def nearest_velocity(
@@ -130,22 +139,33 @@ def nearest_velocity(
 ) -> FloatArray:
     """The velocity u nearest to `wanted` (n,) with lower <= u <= upper and rows (k, n) u <= bounds (k,).
 
-    Minimises |u - wanted|^2 / 2 + stiffness |max(rows u - bounds, 0)|^2 / 2 within the bounds by Newton steps on its
-    dual, which is piecewise quadratic: where no u keeps every row, the rows give way evenly and the bounds hold.
+    Minimises |u - wanted|^2 / 2 + stiffness |max(rows u - bounds, 0)|^2 / 2 between lower and upper: where no u keeps
+    every row, the rows give way evenly. Damped Newton steps on its dual, which is concave and piecewise quadratic in
+    the price of each row; u is `wanted`, less the priced rows, clipped.
     """
     price = np.zeros(len(bounds))
     velocity = np.minimum(np.maximum(wanted, lower), upper)
-    for _ in range(16):
+    value = -math.inf
+    for _ in range(_NEWTON_STEPS):
         excess = rows @ velocity - bounds - price / _STIFFNESS
-        active = (price > 0) | (excess > 1e-9)
-        if not (np.abs(excess[active]) > 1e-7).any():
+        active = (price > 0) | (excess > 0)
+        if not (np.abs(excess[active]) > 1e-6).any():
             break
         unclipped = wanted - price @ rows
-        free = rows[active] * ((unclipped > lower) & (unclipped < upper))
+        free = rows[active] * ((unclipped >= lower) & (unclipped <= upper))
         curvature = free @ free.T
         curvature.flat[:: len(curvature) + 1] += 1 / _STIFFNESS
-        price[active] = np.maximum(price[active] + np.linalg.solve(curvature, excess[active]), 0.0)
-        velocity = np.minimum(np.maximum(wanted - price @ rows, lower), upper)
+        step = np.zeros(len(bounds))
+        step[active] = np.linalg.solve(curvature, excess[active])
+        before = value
+        for halvings in range(_HALVINGS):
+            trial = np.maximum(price + step * 0.5**halvings, 0.0)
+            velocity = np.minimum(np.maximum(wanted - trial @ rows, lower), upper)
+            gap = velocity - wanted
+            value = float(gap @ gap / 2 + trial @ (rows @ velocity - bounds) - trial @ trial / (2 * _STIFFNESS))
+            if value > before:
+                break
+        price = trial
     return velocity
 
 
@@ -180,15 +200,17 @@ class VelocityFilter:
         self._last, self._stamp_s = np.zeros(JOINTS), -math.inf
 
     def reset(self, joint_rad_s: FloatArray | None = None) -> None:
-        """Start anew after a move or a stop; joint_rad_s: the velocity the arm now holds (7,) rad/s, zero by default."""
-        self._last = np.zeros(JOINTS) if joint_rad_s is None else _vector(joint_rad_s, "The velocity held").copy()
+        """Start anew after a move or a stop; joint_rad_s: the velocity it holds now (7,) rad/s, zero by default."""
+        held = np.zeros(JOINTS) if joint_rad_s is None else joint_rad_s
+        self._last = _vector(held, "The velocity held").copy()
         self._stamp_s = -math.inf
 
     def filter(self, command_rad_s: FloatArray, state: RobotState) -> FloatArray:
         """The velocity to send (7,) rad/s for a commanded one (7,) rad/s.
 
-        state: of the arm at the moment the command leaves. Raises: ActionError when the command is not seven finite
-        numbers, and RobotError when the state is not; nothing may be sent then, and the arm is to be stopped.
+        state: of the arm at the moment the command leaves; its stamp tells how long ago the last answer left.
+        Raises: ActionError when the command is not seven finite numbers, and RobotError when the state is not; nothing
+        may be sent then, and the arm is to be stopped.
         """
         command = _vector(command_rad_s, "A velocity command")
         position, measured = np.asarray(state.joint_rad, float), np.asarray(state.joint_rad_s, float)
@@ -207,7 +229,10 @@ class VelocityFilter:
         return self._last.copy()
 
     def _change_allowed(self, stamp_s: float) -> FloatArray:
-        """The largest change since the last answer (7,) rad/s: that of a cycle, or less when it was sent less ago."""
+        """The largest change since the last answer (7,) rad/s: that of a cycle, or less when it left less time ago.
+
+        A stamp that does not move on counts as a cycle, for robots that keep no time.
+        """
         elapsed_s = stamp_s - self._stamp_s
         self._stamp_s = stamp_s
         return self._change * min(elapsed_s / self.cycle_s, 1.0) if elapsed_s > 0 else self._change
@@ -219,7 +244,7 @@ class VelocityFilter:
         return lowest, highest
 
     def _stopping_time(self, velocity: FloatArray) -> float:
-        return stopping_time(velocity, self._change, self.cycle_s, self.horizon_s)
+        return stopping_time(velocity, self._change, self.horizon_s)
 
     def _excess(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
         """How far the plan of a velocity passes each inner bound (20,): ten upper, then ten lower; below 0 inside."""
@@ -230,22 +255,24 @@ class VelocityFilter:
 
     def _path(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
         """Joint positions (k, 7) along the plan of a velocity, for an arm that jumps to it and for one that ramps."""
-        reach = velocity * self._stopping_time(velocity)
+        seconds = self._stopping_time(velocity)
+        reach = velocity * seconds
         # The chord of a piece of length d / n bends by at most d' H d / (8 n^2), H the flange's second derivative,
         # of which no entry (i, j) is longer than the levers of joints i and j.
-        size = np.abs(reach)
-        bend = float(size.sum() * (size @ panda.LEVER_M)) / 8
+        size = np.abs(velocity)
+        bend = float(size.sum() * (size @ panda.LEVER_M)) * seconds**2 / 8
         count = min(max(math.ceil(math.sqrt(bend / _CHORD_M)), 1), _MAX_CHORDS)
         share = np.arange(1, count + 1)[:, None] / count
         gap = start - velocity
-        late = float(np.max(np.abs(gap) / self._acceleration))
-        if late < 1e-4:
-            return np.concatenate([position[None], position + share * reach])
-        # A ramp over `ramp` seconds has covered (3 start + u) ramp / 8 halfway and (start + u) ramp / 2 at its end.
-        ramp = max(late, self.cycle_s)
-        halfway, ramped = (3 * start + velocity) * (ramp / 8), (start + velocity) * (ramp / 2)
-        rest = reach + gap * (ramp / 2) - ramped
-        moved = [np.zeros((1, JOINTS)), share * reach, halfway[None], ramped[None], ramped + share * rest]
+        pace = np.abs(gap) / self._acceleration
+        ramp = float(pace.max())
+        # Braking by ramps and not by jumps goes further, by most in the joint that takes the most commands.
+        brakes = size * velocity / (2 * self._acceleration * max(float((size / self._change).max()), 1.0))
+        time = _RAMP_SHARES * ramp
+        turning = np.minimum(time, pace)
+        ramped = time * velocity + gap * turning * (1 - turning / np.maximum(2 * pace, 1e-9))
+        end = reach + gap * pace / 2 + brakes
+        moved = [np.zeros((1, JOINTS)), share * reach, ramped, ramped[-1] + share * (end - ramped[-1])]
         return position + np.concatenate(moved)
 
     def _restrain(
@@ -258,7 +285,7 @@ class VelocityFilter:
         highest: FloatArray,
     ) -> FloatArray:
         """The nearest velocity whose plan is safe or, where none is, exceeds no bound by more than braking does."""
-        allowed = np.maximum(self._excess(position, start, brake), _TOLERANCE)
+        allowed: FloatArray | None = None
         seconds = self._stopping_time(wanted)
         rows, bounds = self._first_order(position, start, seconds)
         velocity = wanted
@@ -268,13 +295,18 @@ class VelocityFilter:
             lower = np.maximum(np.minimum(lower, upper), lowest)
             faces = np.concatenate([bounds[JOINTS:10], bounds[10 + JOINTS :]])
             velocity = nearest_velocity(wanted, lower, upper, rows, faces)
-            over = self._excess(position, start, velocity) - allowed
+            excess = self._excess(position, start, velocity)
+            if excess.max() <= _TOLERANCE:
+                return velocity
+            if allowed is None:
+                allowed = np.maximum(self._excess(position, start, brake), _TOLERANCE)
+            over = excess - allowed
             if over.max() <= 0:
                 return velocity
             bounds = bounds - np.maximum(over + _TOLERANCE / 2, 0.0) * (1.2 / seconds)
         for share in (0.7, 0.4, 0.2, 0.1):
             milder = brake + share * (velocity - brake)
-            if (self._excess(position, start, milder) <= allowed).all():
+            if allowed is None or (self._excess(position, start, milder) <= allowed).all():
                 return milder
         return brake
 
@@ -283,20 +315,21 @@ class VelocityFilter:
     ) -> tuple[FloatArray, FloatArray]:
         """Rows (6, 7) that make face speeds of a velocity, and its bounds (20,), ordered as those of `_excess`.
 
-        A plan moves a coordinate of speed v by v `seconds`, plus (s - v) cycle / 2 if the arm ramps from speed s.
+        A plan moves a coordinate told to go at speed v by v `seconds`, and by s cycle / 2 more when the arm ramps from
+        speed s and down again.
         """
         pose, jac = panda.kinematics(position)
         place = np.concatenate([position, pose[:3, 3]])
         speed = np.concatenate([start, jac[:3] @ start])
         room = np.concatenate([self._inner_upper - place, place - self._inner_lower])
-        ramp = self.cycle_s / 2
-        bounds = np.minimum(room / seconds, (room - np.concatenate([speed, -speed]) * ramp) / (seconds - ramp))
+        ramps = np.maximum(np.concatenate([speed, -speed]), 0.0) * (self.cycle_s / 2)
+        bounds = (room - ramps) / seconds
         outside = np.concatenate([place > self._upper, place < self._lower])
         bounds = np.where(outside, -np.tile(self._return, 2), bounds)
         return np.concatenate([jac[:3], -jac[:3]]), bounds
 
 
-def _vector(values: FloatArray, what: str) -> FloatArray:
+def _vector(values: FloatArray, what: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:

@@ -140,11 +140,9 @@ def flow_window(run: RunRecord, length_s: float = FLOW_S) -> Flow | None:
     begin = float(episode["observed_s"][len(episode) // 2])
     inside = stages[(stages["end_s"] > begin) & (stages["begin_s"] < begin + length_s)]
     lanes = {Stage.SAMPLE: 1, Stage.UPDATE: 2} if run.config.schedule == "asynchronous" else {}
-    names = list(Stage)
-    blocks = tuple(
-        (lanes.get(names[row["stage"]], 0), names[row["stage"]], (row["begin_s"] - begin) * 1e3, (row["end_s"] - begin) * 1e3)
-        for row in inside
-    )
+    names = [list(Stage)[index] for index in inside["stage"]]
+    spans = zip(names, (inside["begin_s"] - begin) * 1e3, (inside["end_s"] - begin) * 1e3, strict=True)
+    blocks = tuple((lanes.get(stage, 0), stage, float(first), float(last)) for stage, first, last in spans)
     shown = cycles[(cycles["sent_s"] > begin) & (cycles["observed_s"] < begin + length_s)]
     answers = tuple((float(row["observed_s"] - begin) * 1e3, float(row["sent_s"] - begin) * 1e3) for row in shown)
     return Flow(run.config.env.cycle_s * 1e3, blocks, answers, length_s * 1e3) if blocks else None

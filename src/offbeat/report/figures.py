@@ -98,7 +98,8 @@ def _draw_paper(axes: Axes, groups: Sequence[Group], end: float) -> None:
         if known is None:
             continue
         minutes, mean, half = (values[known[0] <= end] for values in known)
-        axes.plot(minutes, mean, style, color=PAPER, linewidth=1.3, label=f"real robot, {setting} (paper, 25 runs)", zorder=1)
+        name = f"real robot, {setting} (paper, 25 runs)"
+        axes.plot(minutes, mean, style, color=PAPER, linewidth=1.3, label=name, zorder=1)
         axes.fill_between(minutes, mean - half, mean + half, color=PAPER, alpha=0.15, linewidth=0, zorder=0)
 
 
@@ -142,14 +143,16 @@ def draw_flow(groups: Sequence[Group]) -> Figure | None:
     if not shown:
         return None
     lanes = [3 if group.schedule == "asynchronous" else 1 for group, _ in shown]
-    figure, rows = _figure(1.2 + 0.5 * sum(lanes) + 0.75 * len(lanes), rows=len(shown), sharex=True, height_ratios=[n + 1.6 for n in lanes])
+    height = 1.2 + 0.5 * sum(lanes) + 0.75 * len(lanes)
+    figure, rows = _figure(height, rows=len(shown), sharex=True, height_ratios=[count + 1.6 for count in lanes])
     for axes, (group, flow), count in zip(rows, shown, lanes, strict=True):
         _draw_lanes(axes, group, flow, count)
     rows[-1].set_xlabel("time (ms)")
     stages = [Patch(color=colour, label=stage.value) for stage, colour in STAGE_COLOURS.items()]
     seen = plt.Line2D([], [], marker="v", color=INK, linestyle="none", label="observation")
     sent = plt.Line2D([], [], marker="^", color=INK, linestyle="none", label="command that answers it")
-    figure.legend(handles=[*stages, seen, sent], loc="outside upper center", ncols=6, columnspacing=1.4, handlelength=1.2)
+    handles = [*stages, seen, sent]
+    figure.legend(handles=handles, loc="outside upper center", ncols=6, columnspacing=1.4, handlelength=1.2)
     return figure
 
 
@@ -157,7 +160,8 @@ def _draw_lanes(axes: Axes, group: Group, flow: curves.Flow, count: int) -> None
     """One panel: the answers on top, below them the interaction and, when asynchronous, its two neighbours."""
     colour = SCHEDULE_COLOURS[group.schedule]
     for lane, stage, begin, end in flow.blocks:
-        axes.broken_barh([(begin, end - begin)], (-lane - 0.36, 0.72), facecolors=STAGE_COLOURS[stage], edgecolor="none", zorder=2)
+        shape = [(begin, end - begin)], (-lane - 0.36, 0.72)
+        axes.broken_barh(*shape, facecolors=STAGE_COLOURS[stage], edgecolor="none", zorder=2)
     for observed, sent in flow.answers:
         axes.plot([observed, sent], [1, 1], color=colour, linewidth=5, solid_capstyle="butt", zorder=3)
         axes.plot(observed, 1.28, marker="v", markersize=6, color=INK, markeredgewidth=0)

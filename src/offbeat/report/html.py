@@ -26,10 +26,12 @@ class Section:
 def render_page(groups: Sequence[Group], sections: Sequence[Section], colours: Mapping[str, str]) -> str:
     """The whole page as text. colours: drawing colour (#rrggbb) -> CSS variable that replaces it on the page."""
     style = files("offbeat.report").joinpath("data/page.css").read_text(encoding="utf-8")
-    body = [_head(groups), _cards(groups), _films(groups), *(_section(s, colours) for s in sections), _table(groups), _foot()]
+    drawn = [_section(section, colours) for section in sections]
+    body = [_head(groups), _cards(groups), _films(groups), *drawn, _table(groups), _foot()]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<meta name="color-scheme" content="light dark">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
         f"<title>offbeat: learning while the robot moves</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(part for part in body if part)
         + "\n</main>\n</body>\n</html>\n"
@@ -79,25 +81,28 @@ def _cards(groups: Sequence[Group]) -> str:
 
 def _films(groups: Sequence[Group]) -> str:
     """The films side by side, each a data address; empty where no run has one."""
-    films = [(group, run.film) for group in groups if (run := next((r for r in group.runs if r.film), None)) and run.film]
+    found = [(group, next((run.film for run in group.runs if run.film), None)) for group in groups]
+    films = [(group, path) for group, path in found if path]
     if not films:
         return ""
     figures = []
     for group, path in films:
         kind = FILM_TYPES[path.suffix]
         address = f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
-        shown = (
-            f'<video autoplay loop muted playsinline controls src="{address}"></video>'
+        film = (
+            f'<video autoplay loop muted playsinline src="{address}"></video>'
             if kind.startswith("video")
             else f'<img alt="film of the policy learned by {escape(group.label, quote=True)}" src="{address}">'
         )
-        figures.append(f'<figure class="film {group.schedule}">{shown}<figcaption>{escape(group.label)}</figcaption></figure>')
+        name = f"<figcaption>{escape(group.label)}</figcaption>"
+        figures.append(f'<figure class="film {group.schedule}">{film}{name}</figure>')
     text = (
-        "What each run learned, played once more after training, at the timing it was trained under. Left, the scene; right, "
-        "what the wrist camera sees, with the pixels that earn reward outlined. The closer the hand comes to the red bag, the "
-        "more of the image the bag fills, and the more reward every moment earns."
+        "What each run learned, played once more after training, at the timing it was trained under. Left, the "
+        "scene; right, what the wrist camera sees, with the pixels that earn reward outlined. The closer the hand "
+        "comes to the red bag, the more of the image the bag fills, and the more reward every moment earns."
     )
-    return f'<section id="films"><h2>The learned policies</h2><p>{text}</p><div class=films>{"".join(figures)}</div></section>'
+    shown = f"<div class=films>{''.join(figures)}</div>"
+    return f'<section id="films"><h2>The learned policies</h2><p>{text}</p>{shown}</section>'
 
 
 def _section(section: Section, colours: Mapping[str, str]) -> str:
@@ -115,17 +120,17 @@ def _table(groups: Sequence[Group]) -> str:
         for row in table_rows(groups)
     )
     text = (
-        "One line per run. The ratio is the return of the last 20 episodes over that of the first 20. Robot time includes the "
-        "resets between episodes; wall time is what the run took on this machine, where simulated time runs faster than real time."
+        "One line per run. The ratio is the return of the last 20 episodes over that of the first 20; missed counts "
+        "the deadlines a cycle was late for. Robot time includes the resets between episodes; wall time is what the "
+        "run took on this machine."
     )
-    return (
-        f'<section id="table"><h2>Every number</h2><p>{text}</p><div class=scroll><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div></section>"
-    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<section id="table"><h2>Every number</h2><p>{text}</p><div class=scroll>{table}</div></section>'
 
 
 def _foot() -> str:
     return (
-        "<footer><p>Each figure lies beside this page as PNG and SVG, and its numbers as CSV. The study behind it: Parsaee, Shahriar, "
-        "He and Tan, <cite>Synchronous vs Asynchronous Reinforcement Learning in a Real World Robot</cite>.</p></footer>"
+        "<footer><p>Each figure lies beside this page as PNG and SVG, and its numbers as CSV. The study behind it: "
+        "Parsaee, Shahriar, He and Tan, <cite>Synchronous vs Asynchronous Reinforcement Learning in a Real World "
+        "Robot</cite>.</p></footer>"
     )

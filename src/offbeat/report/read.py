@@ -69,7 +69,9 @@ def read_run(directory: Path | str) -> RunRecord:
     config = _read_config(directory)
     episodes, cycles, stages = read_episodes(directory), read_cycles(directory), read_stages(directory)
     if stages.size and int(stages["stage"].max()) >= len(Stage):
-        raise RunError(f"{directory / 'stages.bin'} is damaged (it names a stage {stages['stage'].max()}): train the run again.")
+        raise RunError(
+            f"{directory / 'stages.bin'} is damaged (no stage has the number it names): train the run again."
+        )
     if len(episodes["episode"]) == 0:
         raise RunError(f"The run in {directory} has not finished an episode yet: wait for one, or `offbeat resume` it.")
     saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
@@ -100,28 +102,33 @@ def group_runs(runs: Sequence[RunRecord]) -> tuple[Group, ...]:
 
 def _labels(configs: Sequence[RunConfig]) -> list[str]:
     """Schedule and cycle time, and of the rest only what is needed to tell the groups apart."""
-    details: list[list[str]] = [[c.schedule, f"{c.env.cycle_s * 1e3:g} ms"] for c in configs]
-    for value in (
-        lambda c: f"{c.env.width}x{c.env.height}",
-        lambda c: str(c.profile),
-        lambda c: f"{c.preset} preset",
-        lambda c: f"{c.minutes:g} min",
-        lambda c: f"cap {c.max_updates_per_step:g}",
-        lambda c: "learning in resets" if c.learn_in_resets else "no learning in resets",
-        lambda c: f"batch {c.sac.batch_size}",
-    ):
-        labels = [", ".join(d) for d in details]
-        if len(set(labels)) == len(labels):
-            break
-        values = [value(c) for c in configs]
+    details = [[c.schedule, f"{c.env.cycle_s * 1e3:g} ms"] for c in configs]
+    extras = [_extras(c) for c in configs]
+    for values in zip(*extras, strict=True):
+        labels = [", ".join(words) for words in details]
         # Only where it separates two groups that still look alike.
         for label in {name for name in labels if labels.count(name) > 1}:
             alike = [i for i, name in enumerate(labels) if name == label]
             if len({values[i] for i in alike}) > 1:
                 for i in alike:
                     details[i].append(values[i])
-    labels = [", ".join(d) for d in details]
-    return [f"{name} ({chr(97 + labels[:i].count(name))})" if labels.count(name) > 1 else name for i, name in enumerate(labels)]
+    labels = [", ".join(words) for words in details]
+    return [
+        f"{name} ({labels[:i].count(name) + 1})" if labels.count(name) > 1 else name for i, name in enumerate(labels)
+    ]
+
+
+def _extras(config: RunConfig) -> tuple[str, ...]:
+    """What may tell two runs of one schedule and cycle apart, the most telling first."""
+    return (
+        f"{config.env.width}x{config.env.height}",
+        config.profile,
+        f"{config.preset} preset",
+        f"{config.minutes:g} min",
+        f"cap {config.max_updates_per_step:g}",
+        "learning in resets" if config.learn_in_resets else "no learning in resets",
+        f"batch {config.sac.batch_size}",
+    )
 
 
 def _read_config(directory: Path) -> RunConfig:
@@ -137,7 +144,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(f"{path.parent} holds no run ({path.name} is missing): give the --out of an `offbeat train`.") from error
+        raise RunError(f"{path.parent} holds no run ({path.name} is missing): give the --out of a run.") from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}): train the run again.") from error
     if not isinstance(data, dict):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from offbeat.report.curves import response_ms
 from offbeat.report.read import Group, RunRecord
 
@@ -60,15 +62,16 @@ def describe(groups: Sequence[Group]) -> list[str]:
     runs = ("One run", "Two runs", "Three runs", "Four runs")[count - 1] if count <= 4 else f"{count} runs"
     agent = "The same agent, robot and task" if count > 1 else "One agent, robot and task"
     sentences = [
-        f"{runs} of {spent} minutes of training time on a simulated Panda arm. It is to bring the camera at its wrist close to a red bag, "
-        f"and no clock waits for it to learn. {agent}; a schedule only decides when acting, storing, sampling and updating take place."
+        f"{runs} of {spent} minutes of training time on a simulated Panda arm. It is to bring the camera at its "
+        f"wrist close to a red bag, and no clock waits for it to learn. {agent}; a schedule only decides when "
+        "acting, storing, sampling and updating take place."
     ]
     pair = {group.schedule: group for group in groups}
     if {"sequential", "asynchronous"} <= set(pair):
         sentences.append(_compare(pair["sequential"], pair["asynchronous"]))
-    unfinished = [run.directory.name for group in groups for run in group.runs if not run.finished]
+    unfinished = sum(not run.finished for group in groups for run in group.runs)
     if unfinished:
-        sentences.append(f"Not finished yet: {len(unfinished)} of these runs; the page shows what they have recorded so far.")
+        sentences.append(f"Not finished yet: {unfinished} of {count}; the page shows what was recorded so far.")
     return sentences
 
 
@@ -78,14 +81,15 @@ def _compare(sequential: Group, asynchronous: Group) -> str:
 
     def median(group: Group) -> float:
         values = response_ms(group)
-        return float(sorted(values)[len(values) // 2]) if len(values) else math.nan
+        return float(np.median(values)) if len(values) else math.nan
 
     gain = mean(asynchronous, "return_last20") / max(1e-9, mean(sequential, "return_last20"))
-    outcome = f"{gain:.2g} times" if gain >= 1.05 else "about as much as" if gain > 0.95 else f"{gain:.2g} times"
+    outcome = "about as much as" if 0.95 < gain < 1.05 else f"{gain:.2g} times"
+    more, fewer = mean(asynchronous, "steps"), mean(sequential, "steps")
     return (
-        f"Learning in the loop, a command answers what the camera saw {median(sequential):.0f} ms before; learning beside it, "
-        f"{median(asynchronous):.0f} ms before, and the arm gets {mean(asynchronous, 'steps'):,.0f} commands instead of "
-        f"{mean(sequential, 'steps'):,.0f}. In the last 20 episodes the asynchronous run returns {outcome} what the sequential one does."
+        f"With learning in the loop a command leaves {median(sequential):.0f} ms after the observation it answers; "
+        f"with learning beside it, {median(asynchronous):.0f} ms after, and the arm gets {more:,.0f} commands instead "
+        f"of {fewer:,.0f}. In the last 20 episodes the asynchronous run returns {outcome} what the sequential one does."
     )
 
 

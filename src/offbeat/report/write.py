@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from offbeat.errors import RunError
 from offbeat.report import curves
 from offbeat.report.html import Section, render_page
-from offbeat.report.read import Group, group_runs, read_runs
+from offbeat.report.read import Group, RunRecord, group_runs, read_runs
 from offbeat.report.table import HEADINGS, table_values
 
 _HEADINGS = {
@@ -24,19 +25,28 @@ _HEADINGS = {
 }
 
 _TEXTS = {
-    "response": "The response time of every cycle: from the start of an observation to the command that answers it. In a "
-    "sequential loop sampling and updating stand between seeing and acting, so the arm answers a world that has moved on "
-    "(its few quick cycles are from before learning began). Beside the loop, or after the command, they add nothing, and "
-    "what is left is the time the policy itself needs.",
-    "flow": "A few cycles of each run as they were recorded. The thick line on top reaches from an observation to the command "
-    "that answers it; below stand the stages that fill the time. Sequentially, each stage waits for the one before it and "
-    "the cycle must be long enough for all of them; asynchronously, three lanes run side by side and only acting stands "
-    "between seeing and doing.",
-    "stages": "Mean time of each stage, laid end to end; the thick mark is the action cycle. A sequential loop only keeps a "
-    "cycle that is longer than its whole bar. An asynchronous one may choose a shorter cycle, because nothing but acting "
-    "and storing has to fit into it.",
-    "updates": "Gradient updates and environment steps against training time. A shorter cycle gives more steps in the same "
-    "minutes; asynchronous updates take place beside acting, and during resets, and so can keep up with them.",
+    "response": (
+        "The response time of every cycle: from the start of an observation to the command that answers it. In a "
+        "sequential loop sampling and updating stand between seeing and acting, so the arm answers a world that "
+        "has moved on (its few quick cycles are from before learning began). Beside the loop, or after the "
+        "command, they add nothing, and what is left is the time the policy itself needs."
+    ),
+    "flow": (
+        "A few cycles of each run as they were recorded. The thick line on top reaches from an observation to the "
+        "command that answers it; below stand the stages that fill the time. Sequentially, each stage waits for "
+        "the one before it and the cycle must be long enough for all of them; asynchronously, three lanes run "
+        "side by side and only acting stands between seeing and doing."
+    ),
+    "stages": (
+        "Mean time of each stage, laid end to end; the thick mark is the action cycle. A sequential loop only "
+        "keeps a cycle that is longer than its whole bar. An asynchronous one may choose a shorter cycle, because "
+        "nothing but acting and storing has to fit into it."
+    ),
+    "updates": (
+        "Gradient updates and environment steps against training time. A shorter cycle gives more steps in the "
+        "same minutes; asynchronous updates take place beside acting, and during resets, and so can keep up with "
+        "them."
+    ),
 }
 
 
@@ -46,7 +56,8 @@ def _curves_text(groups: Sequence[Group]) -> str:
     single = any(len(group.runs) == 1 for group in groups)
     text = "Return per episode against training time, resets left out. A line averages over one minute"
     text += "; dots are single episodes" if single else ""
-    text += "; where several seeds were run it is their mean, and the band holds that mean with 95% probability" if several else ""
+    if several:
+        text += "; where several seeds were run it is their mean, and the band holds that mean with 95% probability"
     text += ". An asynchronous run takes more actions in the same minutes, and each answers a fresher image."
     if any(curves.paper_curve(group.config.setting) for group in groups):
         text += (
@@ -128,13 +139,26 @@ def _write_numbers(groups: Sequence[Group], out: Path) -> None:
             [g.label, run.config.seed, *point]
             for g in groups
             for run in g.runs
-            for point in zip(run.episodes["training_s"] / 60, run.episodes["updates"], np.cumsum(run.episodes["steps"]), strict=True)
+            for point in zip(*_progress(run), strict=True)
         ],
     )
+
+
+def _progress(run: RunRecord) -> tuple[Any, Any, Any]:
+    """Minutes of training time, updates and steps at the end of every episode."""
+    episodes = run.episodes
+    return episodes["training_s"] / 60, episodes["updates"], np.cumsum(episodes["steps"])
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows([[f"{v:.6g}" if isinstance(v, float) and v == v else "" if v is None or v != v else v for v in row] for row in rows])
+        writer.writerows([[_cell(value) for value in row] for row in rows])
+
+
+def _cell(value: Any) -> Any:
+    """Six digits are enough, and what is not known stays empty."""
+    if isinstance(value, float):
+        return f"{value:.6g}" if math.isfinite(value) else ""
+    return "" if value is None else value

@@ -23,6 +23,8 @@ from offbeat.timing.clock import Clock
 from offbeat.types import JOINTS, FloatArray, Frame, RobotState
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+# Ramps leave a fifth of the arm's acceleration limits to what one joint's motion does to another.
+_RAMP_SHARE = 0.8
 # Snapshots kept for the camera: ten ticks, a third of a second at 30 Hz, cover any latency up to that.
 _TICKS_KEPT = 10
 
@@ -39,22 +41,25 @@ class SimWorld:
         self.data = mujoco.MjData(self.model)
         self._clock = clock
         self._rate_hz = camera_rate_hz
+        # Physics steps and camera ticks are counted from here (s), so that a seeded reset repeats at any time.
+        self._origin_s = clock.now()
         self._steps = 0
         self._target = np.zeros(JOINTS)
-        self._ramp = panda.ACCELERATION_LIMIT_RAD_S2 * self.scene.timestep_s
+        self._ramp = _RAMP_SHARE * panda.ACCELERATION_LIMIT_RAD_S2 * self.scene.timestep_s
         self._ramping = False
         self._next_tick = 0
-        self.ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
+        self._ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
         self._half_bag = self.scene.bag_size_m[2] / 2
 
     def advance(self) -> None:
         """Integrate up to the clock."""
-        goal = math.floor(self._clock.now() / self.scene.timestep_s + 1e-6)
-        while self._steps < goal:
-            if self._next_tick_step() <= self._steps:
-                self.ticks.append((self._next_tick, self.data.qpos.copy()))
+        goal = self._steps_until(self._clock.now())
+        while True:
+            while self._next_tick_step() <= self._steps:
+                self._ticks.append((self._next_tick, self.data.qpos.copy()))
                 self._next_tick += 1
-                continue
+            if self._steps >= goal:
+                return
             count = min(goal, self._next_tick_step()) - self._steps
             if self._ramping:
                 count = 1
@@ -64,8 +69,19 @@ class SimWorld:
             mujoco.mj_step(self.model, self.data, count)
             self._steps += count
 
+    def _steps_until(self, time_s: float) -> int:
+        return math.floor((time_s - self._origin_s) / self.scene.timestep_s + 1e-6)
+
     def _next_tick_step(self) -> int:
         return math.floor(self._next_tick / self._rate_hz / self.scene.timestep_s + 1e-6)
+
+    def newest_tick(self, before_s: float) -> tuple[float, FloatArray] | None:
+        """When the camera's last tick no later than `before_s` was (s), and the positions (nq,) it caught."""
+        last = math.floor((before_s - self._origin_s) * self._rate_hz + 1e-6)
+        for tick, positions in reversed(self._ticks):
+            if tick <= last:
+                return self._origin_s + tick / self._rate_hz, positions
+        return None
 
     def hold(self, joint_rad_s: FloatArray) -> None:
         """Ramp to this joint velocity (7,) rad/s and hold it."""
@@ -83,6 +99,10 @@ class SimWorld:
         self.advance()
         return self.data.body("bag").xpos.copy()
 
+    def restart(self) -> None:
+        """Count physics steps and camera ticks from now on, as a new world would."""
+        self._origin_s = self._clock.now()
+
     def place(self, placement: Placement) -> None:
         """Put arm and bag at rest where told, now; the time since the last advance never happened for them."""
         mujoco.mj_resetData(self.model, self.data)
@@ -91,11 +111,12 @@ class SimWorld:
         self.data.qpos[JOINTS:] = [*placement.bag_xy_m, self._half_bag, math.cos(yaw), 0.0, 0.0, math.sin(yaw)]
         mujoco.mj_forward(self.model, self.data)
         self._target, self._ramping = np.zeros(JOINTS), False
-        self._steps = math.floor(self._clock.now() / self.scene.timestep_s + 1e-6)
-        self._next_tick = math.floor(self._clock.now() * self._rate_hz + 1e-6) + 1
-        self.ticks.clear()
+        now = self._clock.now()
+        self._steps = self._steps_until(now)
+        self._next_tick = math.floor((now - self._origin_s) * self._rate_hz + 1e-6) + 1
+        self._ticks.clear()
         for tick in range(self._next_tick - _TICKS_KEPT, self._next_tick):
-            self.ticks.append((tick, self.data.qpos.copy()))
+            self._ticks.append((tick, self.data.qpos.copy()))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that decides what happens next, as plain arrays and numbers."""
@@ -103,11 +124,12 @@ class SimWorld:
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         return {
             "physics": state,
+            "origin_s": self._origin_s,
             "steps": self._steps,
             "target": self._target.copy(),
             "ramping": self._ramping,
             "next_tick": self._next_tick,
-            "ticks": [(tick, qpos.copy()) for tick, qpos in self.ticks],
+            "ticks": [(tick, qpos.copy()) for tick, qpos in self._ticks],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -117,7 +139,8 @@ class SimWorld:
         mujoco.mj_setState(self.model, self.data, np.asarray(state["physics"]), _STATE)
         self._steps, self._ramping = int(state["steps"]), bool(state["ramping"])
         self._target, self._next_tick = np.array(state["target"]), int(state["next_tick"])
-        self.ticks = deque(((int(t), np.array(q)) for t, q in state["ticks"]), maxlen=_TICKS_KEPT)
+        self._origin_s = float(state["origin_s"])
+        self._ticks = deque(((int(t), np.array(q)) for t, q in state["ticks"]), maxlen=_TICKS_KEPT)
 
 
 class SimRobot:
@@ -186,16 +209,15 @@ class SimCamera:
         """
         self._world.advance()
         now = self._clock.now()
-        arrived = math.floor((now - self._latency_s) * self._rate_hz + 1e-6)
-        seen = [tick for tick in self._world.ticks if tick[0] <= arrived]
-        captured_s = seen[-1][0] / self._rate_hz if seen else -math.inf
-        if now - captured_s > max_age_s:
+        tick = self._world.newest_tick(now - self._latency_s)
+        captured_s, positions = tick if tick is not None else (-math.inf, None)
+        if positions is None or now - captured_s > max_age_s:
             raise StaleFrameError(
                 f"The newest image is {now - captured_s:.3f} s old and {max_age_s:g} s is allowed: "
                 "check the camera's rate, its latency and its cable."
             )
         if self._drawn is None or self._drawn.captured_s != captured_s:
-            self._data.qpos[:] = seen[-1][1]
+            self._data.qpos[:] = positions
             mujoco.mj_kinematics(self._world.model, self._data)
             mujoco.mj_camlight(self._world.model, self._data)
             if self.renderer == "gl":

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from offbeat.robots.models import panda
-from offbeat.types import FloatArray, ImageArray
+from offbeat.types import JOINTS, FloatArray, ImageArray
 
 TABLE_RGB = (0.62, 0.60, 0.59)
 FLOOR_RGB = (0.30, 0.31, 0.33)
@@ -132,10 +132,10 @@ def _tool(scene: SceneConfig) -> str:
 def scene_xml(scene: SceneConfig) -> str:
     """The MJCF of arm, table, bag, thread, cameras and lights."""
     bag = np.asarray(scene.bag_size_m) / 2
+    # So stiff that the arm follows its ramps to within a physics step, as the real controller does at 1 kHz. The gain
+    # acts implicitly; a force limit on it would act explicitly and make it slow. Torques stay far below the arm's.
     actuators = "".join(
-        f'<velocity name="motor{i + 1}" joint="joint{i + 1}" kv="{400 if i < 4 else 60}" '
-        f'forcerange="{-limit} {limit}"/>'
-        for i, limit in enumerate(panda.TORQUE_LIMIT_NM)
+        f'<velocity name="motor{i + 1}" joint="joint{i + 1}" kv="{4000 if i < 4 else 1000}"/>' for i in range(JOINTS)
     )
     return f"""
 <mujoco model="visual reacher">

@@ -1,9 +1,9 @@
-"""Random crops (Laskin et al. 2020, RAD), vectorised over the batch, and the one step from bytes to floats.
+"""Random crops (Laskin et al. 2020, RAD), vectorised over the batch.
 
 A crop takes `margin` pixels from the two sides of each axis together with an offset drawn per sample; all images of
 a stack share the offset, so motion between them is kept. A policy acts on the centre crop.
 
-Images keep the order of bytes in a frame, channels innermost (channels-last), which is what convolutions run fastest on.
+Images keep the order of bytes in a frame, channels innermost (channels-last): what convolutions run fastest on.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Crop:
 
 
 def margin_pixels(share: float, size: int) -> int:
-    """Pixels cut from each side of an axis of `size` pixels: the nearest whole number, at least 1 unless `share` is 0."""
+    """Pixels cut from each side of an axis of `size` pixels: a whole number, at least 1 unless `share` is 0."""
     return max(1, round(share * size)) if share > 0 else 0
 
 
@@ -76,16 +76,8 @@ def crop_stacks(frames: Tensor, offsets: Tensor, crop: Crop) -> Tensor:
     return windows.index_select(0, corners).unflatten(-1, (crop.cropped_width, channels))
 
 
-def scale_images(images: Tensor) -> Tensor:
-    """Bytes to float32 in [-0.5, 0.5], same shape."""
-    return images.to(torch.float32).mul_(1 / 255).sub_(0.5)
-
-
 def centre_crop(image: ImageArray, crop: Crop) -> NDArray[np.float32]:
-    """The middle window of one stacked image (H, W, C) uint8, as float32 (h, w, C) in [-0.5, 0.5], a copy."""
+    """The middle window of one stacked image (H, W, C) uint8, as float32 (h, w, C) in [0, 255], a copy."""
     rows = slice(crop.margin_y, crop.height - crop.margin_y)
     columns = slice(crop.margin_x, crop.width - crop.margin_x)
-    window = image[rows, columns].astype(np.float32)
-    window *= np.float32(1 / 255)
-    window -= np.float32(0.5)
-    return window
+    return image[rows, columns].astype(np.float32)

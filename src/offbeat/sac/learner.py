@@ -20,7 +20,7 @@ from torch import Tensor
 
 from offbeat.config import EnvConfig, SACConfig
 from offbeat.errors import RunError
-from offbeat.sac.augment import crop_stacks, draw_offsets, scale_images
+from offbeat.sac.augment import crop_stacks, draw_offsets
 from offbeat.sac.losses import (
     actor_loss,
     bootstrap_mask,
@@ -44,14 +44,14 @@ from offbeat.sac.policy import Policy
 from offbeat.types import JOINTS, Batch
 
 METRICS = ("critic_loss", "actor_loss", "temperature", "entropy", "q_mean")
-"""What an update reports: Eqs. 1 and 2, the temperature, the policy's entropy (nats) and the critics' mean value."""
+"""What an update reports: Eqs. 1 and 2, the temperature, the policy's entropy (nats), the critics' mean value."""
 
 # Reading numbers back from a GPU makes the CPU wait for it, so there it is done once in so many updates.
 _READ_EVERY = 20
 
 
 class Learner:
-    """Learns from minibatches; owns all weights, the optimizer's state and a random stream, so runs repeat bit by bit."""
+    """Learns from minibatches; owns all weights, the optimizer's state and a random stream: runs repeat bit by bit."""
 
     def __init__(
         self, config: SACConfig, env: EnvConfig, seed: int, threads: int | None = None, device: str = "cpu"
@@ -119,7 +119,7 @@ class Learner:
             inputs = torch.cat((encode(self._target_encoder, next_images, strides), next_state), -1)
             target = soft_target(
                 self._tensor(batch.reward),
-                bootstrap_mask(self._tensor(batch.terminated), self._tensor(batch.truncated), config.bootstrap_timeouts),
+                self._bootstrap(batch),
                 self._discount,
                 action_values(self._target_critics, inputs, next_action),
                 next_log_prob,
@@ -139,11 +139,15 @@ class Learner:
         return of_critics + of_actor + of_temperature, metrics
 
     def _crops(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images and next images (B, S, h, w, 3) float32, each stack cut at its own random offset."""
+        """Images and next images (B, S, h, w, 3) float32 in [0, 255], each stack cut at its own random offset."""
         frames, crop = self._tensor(batch.frames), self._layout.crop
         offsets = [draw_offsets(crop, len(frames), self._generator).to(self._device) for _ in range(2)]
-        images = scale_images(crop_stacks(frames[:, :-1], offsets[0], crop))
-        return images, scale_images(crop_stacks(frames[:, 1:], offsets[1], crop))
+        images = crop_stacks(frames[:, :-1], offsets[0], crop).to(torch.float32)
+        return images, crop_stacks(frames[:, 1:], offsets[1], crop).to(torch.float32)
+
+    def _bootstrap(self, batch: Batch) -> Tensor:
+        terminated, truncated = self._tensor(batch.terminated), self._tensor(batch.truncated)
+        return bootstrap_mask(terminated, truncated, self._config.bootstrap_timeouts)
 
     def _scale_state(self, proprioception: Any) -> Tensor:
         return (self._tensor(proprioception) - self._offset) * self._factor
@@ -177,8 +181,8 @@ class Learner:
                     own: Tensor = getattr(self, f"_{name}")
                     if state[name].shape != own.shape:
                         raise RunError(
-                            f"The saved learner holds {state[name].numel()} numbers in {name!r}, this one {own.numel()}: "
-                            "resume with the configuration it was saved with."
+                            f"The saved learner holds {state[name].numel()} numbers in {name!r}, "
+                            f"this one {own.numel()}: resume with the configuration it was saved with."
                         )
                     own.copy_(state[name])
             self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))

@@ -56,7 +56,7 @@ def actor_loss(log_prob: Tensor, q: Tensor, temperature: Tensor) -> Tensor:
 
 
 def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
-    """Haarnoja et al. 2018b, Eq. 18: temperature x (entropy - target entropy); raises the temperature when entropy lacks.
+    """Haarnoja et al. 2018b, Eq. 18: temperature x (entropy - target entropy), falling as a lack of entropy heats up.
 
     log_temperature: (). log_prob: (B,), without gradient. target_entropy in nats.
     """
@@ -64,6 +64,6 @@ def temperature_loss(log_temperature: Tensor, log_prob: Tensor, target_entropy: 
 
 
 def bootstrap_mask(terminated: Tensor, truncated: Tensor, bootstrap_timeouts: bool) -> Tensor:
-    """1.0 where the next state has a value: not terminated and, unless time-outs bootstrap, not truncated. (B,) float32."""
+    """1.0 where the next state has a value: not terminated and, unless time-outs bootstrap, not truncated; (B,)."""
     ended = terminated if bootstrap_timeouts else terminated | truncated
     return torch.logical_not(ended).to(torch.float32)

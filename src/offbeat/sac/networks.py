@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -60,14 +61,14 @@ class Layout:
         height, width = self.map_size
         if min(height, width) < 1:
             raise ConfigError(
-                f"Images of {self.env.width}x{self.env.height} vanish in convolutions of strides {self.config.strides}: "
-                "use larger images or fewer or smaller strides."
+                f"Images of {self.env.width}x{self.env.height} vanish in convolutions of strides "
+                f"{self.config.strides}: use larger images or fewer or smaller strides."
             )
         if min(height, width) < 2:
             _LOG.warning(
-                "Images of %dx%d end in a map of %dx%d after strides %s, where a spatial softmax cannot tell places apart.",
-                self.env.width, self.env.height, width, height, self.config.strides,
-            )  # fmt: skip
+                "Images of %dx%d end in maps of %dx%d after strides %s, too small to tell places apart on both axes.",
+                *(self.env.width, self.env.height, width, height, self.config.strides),
+            )
 
     @cached_property
     def crop(self) -> Crop:
@@ -89,7 +90,7 @@ class Layout:
 
     @cached_property
     def encoder(self) -> LayerShapes:
-        """Convolutions, weights stored (out, row, column, in), the first (out, image, row, column, 3): channels last."""
+        """Convolutions, weights stored channels last: (out, row, column, in), first (out, image, row, column, 3)."""
         filters = self.config.filters
         first: Shape = (filters, self.env.stack, KERNEL, KERNEL, 3)
         later: Shape = (filters, KERNEL, KERNEL, filters)
@@ -99,13 +100,13 @@ class Layout:
     def actor(self) -> LayerShapes:
         """Linear layers, weights stored (in, out); the last one gives means and log standard deviations."""
         widths = (self.features + PROPRIOCEPTION, *self.config.hidden, 2 * JOINTS)
-        return tuple(((a, b), (b,)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        return tuple(((a, b), (b,)) for a, b in pairwise(widths))
 
     @cached_property
     def critics(self) -> LayerShapes:
         """Linear layers of both twins, weights stored (2, in, out) and biases (2, 1, out)."""
         widths = (self.features + PROPRIOCEPTION + JOINTS, *self.config.hidden, 1)
-        return tuple(((TWINS, a, b), (TWINS, 1, b)) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        return tuple(((TWINS, a, b), (TWINS, 1, b)) for a, b in pairwise(widths))
 
 
 def count(*parts: LayerShapes) -> int:
@@ -117,19 +118,19 @@ def unpack(flat: Tensor, *parts: LayerShapes) -> tuple[Layers, ...]:
     """Weights and biases of each part as views of one flat vector, in order; gradients flow back into the vector."""
     shapes = [shape for part in parts for layer in part for shape in layer]
     pieces = iter(flat.split([math.prod(shape) for shape in shapes]))
-    return tuple(
-        tuple((next(pieces).view(weight), next(pieces).view(bias)) for weight, bias in part) for part in parts
-    )
+    return tuple(tuple((next(pieces).view(weight), next(pieces).view(bias)) for weight, bias in part) for part in parts)
 
 
 def initial_weights(layout: Layout, seed: int) -> Tensor:
-    """The flat vector (critics, encoder, actor) that a run of this seed starts from: orthogonal weights, zero biases."""
+    """The flat vector (critics, encoder, actor) that a run of this seed starts from: orthogonal, with zero biases."""
     generator = make_generator(seed, "weights")
     flat = torch.zeros(count(layout.critics, layout.encoder, layout.actor))
     critics, encoder, actor = unpack(flat, layout.critics, layout.encoder, layout.actor)
     relu = math.sqrt(2)
     for weight, _ in encoder:
         init.orthogonal_(weight.view(weight.shape[0], -1), relu, generator)
+    # Plain orthogonal maps are so flat that their softmax is nearly uniform and every feature nearly constant.
+    encoder[-1][0].mul_(4.0)
     for weight, _ in critics:
         last = weight is critics[-1][0]
         for twin in weight:
@@ -155,16 +156,21 @@ def make_generator(seed: int, stream: str) -> torch.Generator:
 
 
 def encode(layers: Layers, images: Tensor, strides: Sequence[int]) -> Tensor:
-    """Convolutions, ReLU between, then spatial softmax: images (B, S, H, W, 3) float32 to features (B, F).
+    """Convolutions, ReLU between, then spatial softmax: images (B, S, H, W, 3) to features (B, F).
+
+    Images are float32 in [0, 255]; the networks see x / 255 - 0.5. Without padding the first convolution can take that
+    scaling into its weights and bias, exactly, which spares two passes over every image.
 
     The first convolution spans the whole stack, which is one over 3 S channels; written in three dimensions it reads
     the images as they lie, where stacking the channels would cost more than the convolution itself.
     """
     (weight, bias), *rest = layers
-    maps = functional.conv3d(images.permute(0, 4, 1, 2, 3), weight.permute(0, 4, 1, 2, 3), bias, (1, strides[0], strides[0]))
+    bias = bias - 0.5 * weight.sum((1, 2, 3, 4))
+    weight, stride = (weight / 255).permute(0, 4, 1, 2, 3), (1, strides[0], strides[0])
+    maps = functional.conv3d(images.permute(0, 4, 1, 2, 3), weight, bias, stride)
     maps = maps.squeeze(2)
-    for (weight, bias), stride in zip(rest, strides[1:], strict=True):
-        maps = functional.conv2d(functional.relu(maps), weight.permute(0, 3, 1, 2), bias, stride)
+    for (weight, bias), step in zip(rest, strides[1:], strict=True):
+        maps = functional.conv2d(maps.relu_(), weight.permute(0, 3, 1, 2), bias, step)
     return spatial_softmax(maps)
 
 

@@ -1,8 +1,8 @@
 """Figure 3's agent-environment interaction process; sampling and updating run beside it (Figure 4, bottom).
 
-    interaction  |observe|act|send|store|..........wait..........|observe|act|send|...
-    SampleWorker            |--sample--|        |--sample--|
-    UpdateWorker   |---------update---------|----------update----------|
+interaction  |observe|act|send|store|..........wait..........|observe|act|send|...
+SampleWorker            |--sample--|        |--sample--|
+UpdateWorker   |---------update---------|----------update----------|
 """
 
 from __future__ import annotations

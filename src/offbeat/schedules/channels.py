@@ -1,7 +1,7 @@
 """What the processes of Figure 3 hand to each other: batches in slots and whole, versioned weights.
 
-    SampleWorker --fill--> |slot|slot| --take--> UpdateWorker --publish--> WeightBuffer --load_newest--> actor
-                  ^------------ give back ------------'
+SampleWorker --fill--> |slot|slot| --take--> UpdateWorker --publish--> WeightBuffer --load_newest--> actor
+              ^------------ give back ------------'
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class WeightBuffer:
         self._flat: NDArray[np.float32] | None = None
 
     def publish(self, flat: NDArray[np.float32], now_s: float) -> int:
-        """Replace the weights by `flat` (n,), which the buffer keeps and nobody may write to; return the new version."""
+        """Replace the weights by `flat` (n,), kept without a copy: never write to it again; return the version."""
         self._flat = flat
         self._version += 1
         self.published_s = now_s

@@ -16,7 +16,9 @@ StepResult = tuple[Observation, float, bool, bool, dict[str, Any]]
 class Env(Protocol):
     """An environment of one action cycle a step, which can also be taken in two halves."""
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         """Bring the robot to a start and observe; takes the time it takes."""
         ...
 
@@ -69,7 +71,9 @@ class TransitionSink(Protocol):
         """The first observation of an episode."""
         ...
 
-    def add(self, action: FloatArray, reward: float, observation: Observation, terminated: bool, truncated: bool) -> None:
+    def add(
+        self, action: FloatArray, reward: float, observation: Observation, terminated: bool, truncated: bool
+    ) -> None:
         """The action taken, and what came of it."""
         ...
 

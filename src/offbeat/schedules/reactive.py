@@ -1,7 +1,7 @@
 """Act first, learn in what is left of the cycle (after Travnik et al. 2018): the schedule the paper did not try.
 
-    |observe|act|send|store|sample|-----update-----|..wait..|observe|...
-    '-- response time -'
+|observe|act|send|store|sample|-----update-----|..wait..|observe|...
+'-- response time -'
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The paper's synchronous schedule (Figure 4, top): one thing after the other.
 
-    |observe|store|sample|-----update-----|act|send|...wait...|observe|...
-    '------------ response time ---------------'
+|observe|store|sample|-----update-----|act|send|...wait...|observe|...
+'------------ response time ---------------'
 """
 
 from __future__ import annotations

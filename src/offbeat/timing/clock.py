@@ -193,7 +193,7 @@ class VirtualClock:
     def attach(self, worker: Worker) -> None:
         """Run `worker` beside the interaction from now on. Raises: ValueError when its stage already has a worker."""
         if any(seat.worker.stage is worker.stage for seat in self._seats):
-            raise ValueError(f"The clock already runs a {worker.stage.value} worker: attach one for each stage.")
+            raise ValueError(f"The clock already has a worker for {worker.stage.value}: attach one for each stage.")
         self._seats.append(_Seat(worker))
         ranks = {stage: rank for rank, stage in enumerate(Stage)}
         self._seats.sort(key=lambda seat: ranks[seat.worker.stage])
@@ -221,7 +221,9 @@ class VirtualClock:
         running = dict(state["running"])
         missing = set(running) - {seat.worker.stage.value for seat in self._seats}
         if missing:
-            raise ValueError(f"The clock's state runs {', '.join(sorted(missing))}: attach these workers before loading it.")
+            raise ValueError(
+                f"The clock's state runs {', '.join(sorted(missing))}: attach these workers before loading it."
+            )
         self._now_s = state["now_s"]
         self.paused = state["paused"]
         for stage, costs in self._costs.items():

@@ -155,6 +155,14 @@ class Ledger:
         self.flush()
         return record
 
+    def cycles(self) -> NDArray[Any]:
+        """All cycles so far (n,), `CYCLE_DTYPE`."""
+        return self._cycles.read()
+
+    def stages(self) -> NDArray[Any]:
+        """All stages so far (n,), `STAGE_DTYPE`."""
+        return self._stages.read()
+
     def flush(self) -> None:
         """Write out all rows that still wait in memory."""
         self._cycles.flush()
@@ -179,7 +187,7 @@ class Ledger:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to `state_dict`: rows recorded after it are cut off. Raises: RunError when rows before it are gone."""
+        """Go back to `state_dict`: later rows are cut off. Raises: RunError when earlier ones are gone."""
         self._cycles.check(state["cycles"])
         self._stages.check(state["stages"])
         if self._directory is not None:
@@ -198,7 +206,7 @@ class Ledger:
     def summary(self) -> dict[str, Any]:
         """The fields of summary.json that follow from the records; None where there is nothing to say yet."""
         returns = [record.return_ for record in self._records]
-        responses_ms = self._cycles.read()["response_s"].astype(np.float64) * 1e3
+        responses_ms = self.cycles()["response_s"].astype(np.float64) * 1e3
         return {
             "steps": self._steps,
             "episodes": len(self._records),

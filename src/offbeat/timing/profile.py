@@ -50,10 +50,14 @@ class Distribution:
     def __post_init__(self) -> None:
         if len(self.shares) != len(self.seconds) or len(self.shares) < 2:
             raise ProfileError(
-                f"A quantile table has {len(self.shares)} shares and {len(self.seconds)} seconds: give as many of both, at least 2."
+                f"A quantile table has {len(self.shares)} shares and {len(self.seconds)} seconds: "
+                "give 2 or more, as many of each."
             )
         if (self.shares[0], self.shares[-1]) != (0.0, 1.0) or not all(a < b for a, b in pairwise(self.shares)):
-            raise ProfileError(f"The shares of a quantile table run from {self.shares[0]} to {self.shares[-1]}: let them rise from 0 to 1.")
+            raise ProfileError(
+                f"The shares of a quantile table run from {self.shares[0]} to {self.shares[-1]}: "
+                "let them rise from 0 to 1, no two alike."
+            )
         if not all(math.isfinite(s) and s >= 0 for s in self.seconds):
             raise ProfileError(f"A stage takes {_first_bad(self.seconds)} s: give a finite duration of 0 s or more.")
         if not all(a <= b for a, b in pairwise(self.seconds)):
@@ -108,12 +112,15 @@ class TimingProfile:
     def __post_init__(self) -> None:
         missing = [stage.value for stage in Stage if stage not in self.stages]
         if missing:
-            raise ProfileError(f"Timing profile {self.name!r} lacks {', '.join(missing)}: give all of act, store, sample, update.")
+            raise ProfileError(
+                f"Timing profile {self.name!r} lacks {', '.join(missing)}: give all of act, store, sample, update."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """The profile as plain data; `from_dict` gives it back."""
         stages: dict[str, dict[str, list[float]]] = {
-            stage.value: {"shares": list(self.stages[stage].shares), "seconds": list(self.stages[stage].seconds)} for stage in Stage
+            stage.value: {"shares": list(self.stages[stage].shares), "seconds": list(self.stages[stage].seconds)}
+            for stage in Stage
         }
         return {"name": self.name, "source": self.source, "stages": stages}
 
@@ -138,7 +145,7 @@ class TimingProfile:
                 raise ProfileError(f"Stage {key!r} of timing profile {name!r}: {error}") from error
             except (KeyError, TypeError, ValueError) as error:
                 raise ProfileError(
-                    f"Stage {key!r} of timing profile {name!r} is no quantile table: give constant_s, or shares and seconds."
+                    f"Stage {key!r} of timing profile {name!r} has no durations: give constant_s or shares and seconds."
                 ) from error
         return cls(name, table, str(data.get("source", "")))
 
@@ -169,7 +176,9 @@ def load_profile(name_or_file: str, setting: str = "", schedule: str = "") -> Ti
 def _choose(setting: str, schedule: str) -> str:
     if "highres" not in setting:
         return "paper-base"
-    return "paper-highres-queue" if setting.startswith("async") and schedule in ("", "asynchronous") else "paper-highres"
+    return (
+        "paper-highres-queue" if setting.startswith("async") and schedule in ("", "asynchronous") else "paper-highres"
+    )
 
 
 def _with_queue(profile: TimingProfile) -> TimingProfile:
@@ -204,7 +213,9 @@ def _parse_constants(text: str) -> TimingProfile:
         try:
             milliseconds = float(value)
         except ValueError as error:
-            raise ProfileError(f"{part!r} in timing profile {text!r} is no duration: write it like update=50 (milliseconds).") from error
+            raise ProfileError(
+                f"{part!r} in timing profile {text!r} is no duration: write it like update=50 (milliseconds)."
+            ) from error
         stages[_stage(key.strip())] = Distribution.constant(milliseconds / 1e3)
     return TimingProfile(text, stages, "constants")
 

@@ -1,8 +1,8 @@
 """The three record files of a run: their columns, how they are appended to and how they are read.
 
-    episodes.csv   one line an episode, `EpisodeRecord`
-    cycles.bin     one row a cycle,     `CYCLE_DTYPE`
-    stages.bin     one row a stage run, `STAGE_DTYPE`
+episodes.csv   one line an episode, `EpisodeRecord`
+cycles.bin     one row a cycle,     `CYCLE_DTYPE`
+stages.bin     one row a stage run, `STAGE_DTYPE`
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Rows:
 def append_episodes(directory: Path, records: Sequence[EpisodeRecord]) -> None:
     """Append lines to episodes.csv, after the line of column names when it is new. NaN becomes an empty cell."""
     path = directory / _EPISODES
-    is_new = not path.exists()
+    is_new = not path.exists() or path.stat().st_size == 0
     with path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         if is_new:
@@ -139,14 +139,15 @@ def append_episodes(directory: Path, records: Sequence[EpisodeRecord]) -> None:
 def truncate_episodes(directory: Path, count: int) -> list[EpisodeRecord]:
     """Keep the first `count` lines of episodes.csv and return them. Raises: RunError when there are fewer."""
     path = directory / _EPISODES
-    records: list[EpisodeRecord] = []
-    if count or path.exists():
-        table = read_episodes(directory)
-        records = [EpisodeRecord(*row) for row in zip(*(table[name].tolist() for name in EPISODE_COLUMNS), strict=True)]
-    check_count(path, len(records), count)
-    path.unlink(missing_ok=True)
-    append_episodes(directory, records[:count])
-    return records[:count]
+    if count == 0 and not path.exists():
+        return []
+    # Only what stays is parsed: a run that was killed while writing may leave part of a line after it.
+    kept = _read_bytes(path).splitlines(keepends=True)[: count + 1]
+    check_count(path, len(kept) - 1, count)
+    table = _parse_episodes(path, b"".join(kept).decode())
+    with path.open("r+b") as file:
+        file.truncate(sum(len(line) for line in kept))
+    return [EpisodeRecord(*row) for row in zip(*(table[name].tolist() for name in EPISODE_COLUMNS), strict=True)]
 
 
 def check_count(where: object, held: int, needed: int) -> None:
@@ -173,25 +174,30 @@ def read_episodes(directory: Path) -> dict[str, NDArray[Any]]:
     Raises: RunError when the file is missing or damaged.
     """
     path = directory / _EPISODES
+    return _parse_episodes(path, _read_bytes(path).decode(errors="replace"))
+
+
+def _parse_episodes(path: Path, text: str) -> dict[str, NDArray[Any]]:
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
+        rows = list(csv.DictReader(text.splitlines()))
         return {
             name: np.array([int(row[name]) for row in rows], np.int64)
             if name in _INTEGERS
             else np.array([float(row[name] or "nan") for row in rows], np.float64)
             for name in EPISODE_COLUMNS
         }
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}): give the directory of a run.") from error
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}): a line lacks a column or a number.") from error
 
 
 def _read_rows(path: Path, dtype: np.dtype[Any]) -> NDArray[Any]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}): give the directory of a run.") from error
+    data = _read_bytes(path)
     # A run that was killed while writing may leave part of a row: what came before it is whole.
     return np.frombuffer(data[: len(data) - len(data) % dtype.itemsize], dtype)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): give the directory of a run.") from error

@@ -63,15 +63,41 @@ FLANGE_M = 0.107
 """From frame 7 to the flange, along the axis of joint 7 (m)."""
 
 LINKS = (
-    Link(4.970684, (3.875e-3, 2.081e-3, -4.762e-2), (7.0337e-1, 7.0661e-1, 9.117e-3, -1.39e-4, 6.772e-3, 1.9169e-2)),
-    Link(0.646926, (-3.141e-3, -2.872e-2, 3.495e-3), (7.962e-3, 2.811e-2, 2.5995e-2, -3.925e-3, 1.0254e-2, 7.04e-4)),
     Link(
-        3.228604, (2.7518e-2, 3.9252e-2, -6.6502e-2), (3.7242e-2, 3.6155e-2, 1.083e-2, -4.761e-3, -1.1396e-2, -1.2805e-2)
+        mass_kg=4.970684,
+        com_m=(3.875e-3, 2.081e-3, -4.762e-2),
+        inertia_kg_m2=(7.0337e-1, 7.0661e-1, 9.117e-3, -1.39e-4, 6.772e-3, 1.9169e-2),
     ),
-    Link(3.587895, (-5.317e-2, 1.04419e-1, 2.7454e-2), (2.5853e-2, 1.9552e-2, 2.8323e-2, 7.796e-3, -1.332e-3, 8.641e-3)),
-    Link(1.225946, (-1.1953e-2, 4.1065e-2, -3.8437e-2), (3.5549e-2, 2.9474e-2, 8.627e-3, -2.117e-3, -4.037e-3, 2.29e-4)),
-    Link(1.666555, (6.0149e-2, -1.4117e-2, -1.0517e-2), (1.964e-3, 4.354e-3, 5.433e-3, 1.09e-4, -1.158e-3, 3.41e-4)),
-    Link(0.735522, (1.0517e-2, -4.252e-3, 6.1597e-2), (1.2516e-2, 1.0027e-2, 4.815e-3, -4.28e-4, -1.196e-3, -7.41e-4)),
+    Link(
+        mass_kg=0.646926,
+        com_m=(-3.141e-3, -2.872e-2, 3.495e-3),
+        inertia_kg_m2=(7.962e-3, 2.811e-2, 2.5995e-2, -3.925e-3, 1.0254e-2, 7.04e-4),
+    ),
+    Link(
+        mass_kg=3.228604,
+        com_m=(2.7518e-2, 3.9252e-2, -6.6502e-2),
+        inertia_kg_m2=(3.7242e-2, 3.6155e-2, 1.083e-2, -4.761e-3, -1.1396e-2, -1.2805e-2),
+    ),
+    Link(
+        mass_kg=3.587895,
+        com_m=(-5.317e-2, 1.04419e-1, 2.7454e-2),
+        inertia_kg_m2=(2.5853e-2, 1.9552e-2, 2.8323e-2, 7.796e-3, -1.332e-3, 8.641e-3),
+    ),
+    Link(
+        mass_kg=1.225946,
+        com_m=(-1.1953e-2, 4.1065e-2, -3.8437e-2),
+        inertia_kg_m2=(3.5549e-2, 2.9474e-2, 8.627e-3, -2.117e-3, -4.037e-3, 2.29e-4),
+    ),
+    Link(
+        mass_kg=1.666555,
+        com_m=(6.0149e-2, -1.4117e-2, -1.0517e-2),
+        inertia_kg_m2=(1.964e-3, 4.354e-3, 5.433e-3, 1.09e-4, -1.158e-3, 3.41e-4),
+    ),
+    Link(
+        mass_kg=0.735522,
+        com_m=(1.0517e-2, -4.252e-3, 6.1597e-2),
+        inertia_kg_m2=(1.2516e-2, 1.0027e-2, 4.815e-3, -4.28e-4, -1.196e-3, -7.41e-4),
+    ),
 )
 """The seven moving links, base first (Gaz et al. 2019)."""
 
@@ -89,14 +115,14 @@ TORQUE_LIMIT_NM = _constant(87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)
 """Joint torque limits (7,) Nm."""
 
 LEVER_M = _constant(0.858, 0.858, 0.614, 0.532, 0.139, 0.139, 0.0)
-"""No configuration puts the flange further from the axis of joint i than this (7,) m: the rest of the chain stretched."""
+"""No configuration puts the flange further from the axis of joint i than this (7,) m: the chain beyond it stretched."""
 
 
 def flange_position(joint_rad: Sequence[float]) -> tuple[float, float, float]:
     """Position x, y, z of the flange in the base frame (m).
 
     joint_rad: seven joint positions (rad); a list is faster than an array. The flange's point is carried from frame to
-    frame towards the base, which costs a fifth of the whole pose. Joint 7 does not move it.
+    frame towards the base, which costs a tenth of pose and Jacobian. Joint 7 does not move it.
     """
     # Twists are quarter turns: Rx(+pi/2) maps (x, y, z) to (x, -z, y), and Rx(-pi/2) to (x, z, -y).
     q1, q2, q3, q4, q5, q6, _ = joint_rad

@@ -1,0 +1,109 @@
+"""What the four stages cost on this machine: the real policy, replay and learner, timed in sequential order."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from offbeat.build import Parts, build_parts
+from offbeat.config import RunConfig
+from offbeat.machine import usable_cores
+from offbeat.timing.ledger import Ledger
+from offbeat.timing.profile import Distribution, Stage, TimingProfile, load_profile
+from offbeat.types import JOINTS, PROPRIOCEPTION, Observation
+
+WARM_CYCLES = 3
+"""Cycles run before the first one that counts: libraries load and choose their kernels in them."""
+
+_LEAST_CYCLES = 10  # counted even when the time limit has passed
+_FILLED = 1024  # transitions in the replay before a sample is timed: far more image bytes than caches hold
+
+
+def measure_profile(
+    config: RunConfig, out: Path | None = None, repeats: int = 200, limit_s: float = 90.0
+) -> TimingProfile:
+    """Time ACT, STORE, SAMPLE and UPDATE of a configuration and return them as quantile tables.
+
+    The stages run one after the other, as in the sequential schedule, on random images: what they hold has no
+    influence on their cost. Rendering is no stage and is not timed. out: JSON file to write the profile to, if any.
+    repeats: cycles to time, at least 1. limit_s: stop early, after 10 cycles or more, once this much time (s) is over.
+    Raises: ConfigError, RunError when the configuration cannot be built on this machine.
+    """
+    cycles = max(1, repeats)
+    parts = _build(config, _FILLED + WARM_CYCLES + cycles)
+    try:
+        durations_s = _time_cycles(config, parts, cycles, limit_s)
+    finally:
+        parts.close()
+    timed = len(durations_s[Stage.ACT])
+    source = (
+        f"measured on {usable_cores():g} cores ({platform.machine()}): {timed} cycles, {config.scale} scale, "
+        f"{config.env.width}x{config.env.height} images, minibatch {config.sac.batch_size}"
+    )
+    name = out.stem if out is not None else f"measured-{config.setting}-{config.scale}"
+    stages = {stage: Distribution.measured(np.array(values)) for stage, values in durations_s.items()}
+    profile = TimingProfile(name, stages, source)
+    if out is not None:
+        profile.save(out)
+    return profile
+
+
+def _build(config: RunConfig, transitions: int) -> Parts:
+    """The parts of `config`, with a replay that holds `transitions` in one long episode."""
+    seconds = transitions * config.env.cycle_s
+    env = replace(config.env, episode_s=seconds, fast_reset=True)
+    config = replace(
+        config, dry=False, schedule="sequential", minutes=seconds / 60 * 1.001, replay_s=2.001 * seconds, env=env
+    )
+    return build_parts(config, load_profile("zero"), Ledger(None, config.env.cycle_s))
+
+
+def _time_cycles(config: RunConfig, parts: Parts, cycles: int, limit_s: float) -> dict[Stage, list[float]]:
+    rng = np.random.default_rng(0)
+    observation = _first_observation(config, rng)
+    parts.replay.begin_episode(observation)
+    action = np.zeros(JOINTS, np.float32)
+    for _ in range(_FILLED):
+        observation = _next_observation(observation, rng)
+        parts.replay.add(action, 0.0, observation, False, False)
+    durations_s: dict[Stage, list[float]] = {stage: [] for stage in Stage}
+    begin_s = time.perf_counter()
+    for cycle in range(WARM_CYCLES + cycles):
+        following = _next_observation(observation, rng)
+        took_s = {
+            Stage.ACT: _time(parts.learner.policy.act, observation),
+            Stage.STORE: _time(parts.replay.add, action, 0.0, following, False, False),
+            Stage.SAMPLE: _time(parts.replay.sample, parts.rng, parts.batch),
+            Stage.UPDATE: _time(parts.learner.update, parts.batch),
+        }
+        observation = following
+        if cycle < WARM_CYCLES:
+            continue
+        for stage, value in took_s.items():
+            durations_s[stage].append(value)
+        if cycle + 1 >= WARM_CYCLES + _LEAST_CYCLES and time.perf_counter() - begin_s > limit_s:
+            break
+    return durations_s
+
+
+def _time(work: Callable[..., object], *arguments: object) -> float:
+    begin_s = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - begin_s
+
+
+def _first_observation(config: RunConfig, rng: np.random.Generator) -> Observation:
+    shape = (config.env.height, config.env.width, 3 * config.env.stack)
+    return Observation(image=rng.integers(0, 256, shape, np.uint8), proprioception=np.zeros(PROPRIOCEPTION, np.float32))
+
+
+def _next_observation(before: Observation, rng: np.random.Generator) -> Observation:
+    height, width, _ = before["image"].shape
+    newest = rng.integers(0, 256, (height, width, 3), np.uint8)
+    image = np.concatenate([before["image"][:, :, 3:], newest], axis=-1)
+    return Observation(image=image, proprioception=before["proprioception"])

@@ -1,0 +1,242 @@
+"""The environment: Gymnasium's contract, time, safety, and the calibration against the paper's records."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import offbeat  # noqa: F401  registers the environment
+from offbeat.config import make_config
+from offbeat.env import RealTimeEnv, make_env
+from offbeat.errors import ActionError, ConfigError
+from offbeat.robots.models import panda
+from offbeat.safety import SafetyLimits
+from offbeat.tasks.servo import ServoPolicy
+from offbeat.timing.clock import VirtualClock
+from offbeat.timing.profile import Stage, load_profile
+
+LIMITS = SafetyLimits()
+
+
+def test_gymnasium_makes_it_and_its_checker_passes() -> None:
+    env = gymnasium.make("offbeat/VisualReacher-v0", scale="cpu")
+    check_env(env.unwrapped, skip_render_check=True)
+    assert env.observation_space["image"].shape == (36, 64, 9)
+    assert env.observation_space["proprioception"].shape == (21,)
+    np.testing.assert_array_equal(env.action_space.low, -np.ones(7))
+
+
+def test_renders_the_scene() -> None:
+    env = gymnasium.make("offbeat/VisualReacher-v0", scale="cpu", render_mode="rgb_array")
+    env.reset(seed=0)
+    image = env.render()
+    assert image.shape == (360, 480, 3) and image.dtype == np.uint8 and image.std() > 20
+
+
+@pytest.mark.parametrize("name", ["flange_m", "joint_rad", "joint_rad_s", "sent_rad_s", "applied_action"])
+def test_info_vectors(name: str) -> None:
+    env = make_env(fast_reset=True)
+    env.reset(seed=0)
+    info = env.step(np.full(7, 0.5, np.float32))[4]
+    assert info[name].shape == ((3,) if name == "flange_m" else (7,))
+
+
+def test_info_agrees_with_what_happened() -> None:
+    env = make_env(fast_reset=True)
+    env.reset(seed=0)
+    observation, reward, terminated, truncated, info = env.step(np.full(7, 0.5, np.float32))
+    np.testing.assert_allclose(observation["proprioception"][:7], info["joint_rad"], rtol=1e-6)
+    np.testing.assert_allclose(observation["proprioception"][14:], info["applied_action"])
+    np.testing.assert_allclose(info["flange_m"], panda.forward_kinematics(info["joint_rad"])[:3, 3])
+    assert reward == pytest.approx(0.25 * 40 * info["mask_share"])
+    assert info["lateness_s"] == 0.0 and info["response_s"] == 0.0
+    assert not terminated and not truncated
+
+
+def test_images_are_stacked_oldest_first_and_the_first_fills_the_stack() -> None:
+    env = make_env(fast_reset=True)
+    first, _ = env.reset(seed=0)
+    image = first["image"]
+    np.testing.assert_array_equal(image[..., :3], image[..., 6:])
+    second = env.step(np.ones(7, np.float32))[0]["image"]
+    np.testing.assert_array_equal(second[..., 3:6], image[..., 6:])
+
+
+def test_paper_preset_keeps_images_of_the_episode_before() -> None:
+    env = make_env(preset="paper", fast_reset=True)
+    env.reset(seed=0)
+    truncated = False
+    while not truncated:
+        last, _, _, truncated, _ = env.step(np.ones(7, np.float32))
+    first, _ = env.reset()
+    np.testing.assert_array_equal(first["image"][..., :6], last["image"][..., 3:])
+
+
+@pytest.mark.parametrize(("setting", "steps"), [("async-base", 150), ("sync-base", 80), ("sync-highres", 75)])
+def test_episode_is_truncated_after_six_seconds(setting: str, steps: int) -> None:
+    env = make_env(setting=setting, fast_reset=True, height=16, width=16)
+    env.reset(seed=0)
+    count, truncated = 0, False
+    while not truncated:
+        _, _, terminated, truncated, _ = env.step(np.zeros(7, np.float32))
+        count += 1
+        assert not terminated
+    assert count == steps
+
+
+def test_action_is_scaled_or_clipped() -> None:
+    half = np.full(7, 0.1, np.float32)
+    half[1] = -0.05
+    sent = {}
+    for clip in (False, True):
+        env = make_env(fast_reset=True, clip_action=clip)
+        env.reset(seed=0)
+        for _ in range(3):
+            info = env.step(half)[4]
+        sent[clip] = info["sent_rad_s"]
+        np.testing.assert_array_equal(info["applied_action"], half)
+    assert sent[True][0] == pytest.approx(0.1)  # rad/s as they are
+    assert sent[False][0] == pytest.approx(0.02)  # a tenth of the limit
+
+
+@pytest.mark.parametrize("bad", [np.full(7, np.nan), np.array([0, 0, 0, np.inf, 0, 0, 0]), np.zeros(6)])
+def test_bad_action_is_one_clear_sentence(bad: np.ndarray) -> None:
+    env = make_env(fast_reset=True)
+    env.reset(seed=0)
+    with pytest.raises(ActionError, match="7 finite numbers"):
+        env.step(bad)
+
+
+def test_unknown_environment_field_is_one_clear_sentence() -> None:
+    with pytest.raises(ConfigError, match="cycle_ms"):
+        make_env(cycle_ms=40)
+    with pytest.raises(ConfigError, match="scale"):
+        make_env(scale="gpu")
+
+
+def timed_env(costs: str, cycle_s: float = 0.05) -> tuple[RealTimeEnv, VirtualClock]:
+    from dataclasses import replace
+
+    config = make_config("async-base", "cpu").env
+    clock = VirtualClock(load_profile(costs), seed=0)
+    return RealTimeEnv(replace(config, fast_reset=True, cycle_s=cycle_s), clock), clock
+
+
+def test_response_time_is_from_observing_to_sending() -> None:
+    env, clock = timed_env("constant:act=3,store=0,sample=5,update=20")
+    env.reset(seed=0)
+    for _ in range(3):
+        for stage in (Stage.SAMPLE, Stage.UPDATE, Stage.ACT):
+            with clock.stage(stage):
+                pass
+        info = env.step(np.zeros(7, np.float32))[4]
+        assert info["response_s"] == pytest.approx(0.028)
+        assert info["lateness_s"] == 0.0
+        assert info["deadline_s"] - info["observed_s"] == pytest.approx(0.05)
+
+
+def test_arm_holds_its_last_command_while_the_agent_thinks() -> None:
+    env, clock = timed_env("constant:act=30,store=0,sample=0,update=0")
+    _, info = env.reset(seed=0)
+    env.step(np.array([1, 0, 0, 0, 0, 0, 0], np.float32))
+    before = env.step(np.array([1, 0, 0, 0, 0, 0, 0], np.float32))[4]["joint_rad"][0]
+    with clock.stage(Stage.ACT):
+        pass
+    env.send(np.zeros(7, np.float32))
+    after = env.receive()[4]["joint_rad"][0]
+    # 30 ms at 0.2 rad/s before the stop could leave, and a ramp at 12 rad/s^2.
+    assert after - before == pytest.approx(0.2 * 0.030 + 0.2**2 / 12 / 2, abs=0.0005)
+
+
+def test_late_deadline_is_counted() -> None:
+    env, clock = timed_env("constant:act=60,store=0,sample=0,update=0")
+    env.reset(seed=0)
+    with clock.stage(Stage.ACT):
+        pass
+    info = env.step(np.zeros(7, np.float32))[4]
+    assert info["lateness_s"] == pytest.approx(0.010)
+
+
+def test_fast_reset_charges_its_time_and_real_moves_take_theirs() -> None:
+    env, clock = timed_env("zero")
+    before = clock.now()
+    env.reset(seed=0)
+    assert clock.now() - before == pytest.approx(4.0)
+
+
+def test_state_dict_goes_on_exactly() -> None:
+    def play(env: RealTimeEnv) -> list[float]:
+        rng = np.random.default_rng(5)
+        env.reset()
+        return [env.step(rng.uniform(-1, 1, 7).astype(np.float32))[1] for _ in range(30)]
+
+    env = make_env()
+    env.reset(seed=1)
+    play(env)
+    state, time_s = env.state_dict(), env._clock.now()
+    expected = play(env)
+    other = make_env()
+    other._clock.sleep_until(time_s)
+    other.load_state_dict(state)
+    assert play(other) == expected
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    hold=st.integers(1, 40),
+    setting=st.sampled_from(["async-base", "sync-base"]),
+    bias=st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=7, max_size=7),
+)
+def test_no_command_sequence_leaves_the_limits(seed: int, hold: int, setting: str, bias: list[float]) -> None:
+    env = make_env(setting=setting, fast_reset=True, height=16, width=16)
+    rng = np.random.default_rng(seed)
+    _, info = env.reset(seed=seed)
+    inside = False
+    previous = np.zeros(7)
+    action = np.zeros(7)
+    for step in range(env.config.episode_steps):
+        if step % hold == 0:
+            action = np.clip(np.array(bias) + rng.choice([-1.0, 0.0, 1.0], 7), -1, 1)
+        info = env.step(action.astype(np.float32))[4]
+        flange_m = info["flange_m"]
+        outside = np.maximum(np.asarray(LIMITS.box_lower_m) - flange_m, flange_m - np.asarray(LIMITS.box_upper_m)).max()
+        inside = inside or outside <= 0  # a reset may start above the box
+        assert not inside or outside <= 0.005
+        assert (info["joint_rad"] >= np.asarray(LIMITS.joint_lower_rad) - 1e-3).all()
+        assert (info["joint_rad"] <= np.asarray(LIMITS.joint_upper_rad) + 1e-3).all()
+        assert (np.abs(info["joint_rad_s"]) <= np.asarray(LIMITS.velocity_rad_s) + 1e-3).all()
+        change = np.abs(info["sent_rad_s"] - previous)
+        assert (change <= np.asarray(LIMITS.acceleration_rad_s2) * env.config.cycle_s + 1e-9).all()
+        previous = info["sent_rad_s"]
+
+
+def returns(env: RealTimeEnv, act: object, episodes: int) -> list[float]:
+    result = []
+    for episode in range(episodes):
+        observation, _ = env.reset(seed=0 if episode == 0 else None)
+        total, truncated = 0.0, False
+        while not truncated:
+            observation, reward, _, truncated, _ = env.step(act(observation))  # type: ignore[operator]
+            total += reward
+        result.append(total)
+    return result
+
+
+def test_untrained_policy_returns_what_the_paper_recorded() -> None:
+    """The four settings' warm-up episodes returned 46 to 58 on average."""
+    from offbeat.sac.policy import Policy
+
+    config = make_config("async-base", "cpu", "paper")
+    policy = Policy(config.sac, config.env, seed=0)
+    mean = np.mean(returns(make_env(preset="paper"), policy.act, 100))
+    assert 40 <= mean <= 65
+
+
+def test_scripted_policy_returns_over_300() -> None:
+    env = make_env(preset="paper")
+    assert np.mean(returns(env, ServoPolicy(env.config).act, 10)) > 300

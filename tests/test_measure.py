@@ -1,0 +1,19 @@
+"""Measured profiles: every stage of the real parts, in a file that a run can be given."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from offbeat.config import make_config
+from offbeat.measure import measure_profile
+from offbeat.timing.profile import Stage, load_profile
+
+
+def test_a_measured_profile_can_be_loaded(tmp_path: Path) -> None:
+    config = make_config(scale="cpu")
+    config = replace(config, sac=replace(config.sac, batch_size=2, hidden=(8,), filters=2))
+    profile = measure_profile(config, tmp_path / "mine.json", repeats=3)
+    assert profile.name == "mine"
+    assert all(profile.stages[stage].seconds[0] > 0.0 for stage in Stage)
+    assert load_profile(str(tmp_path / "mine.json")) == profile

@@ -1,0 +1,247 @@
+"""The report: its statistics against hand-computed numbers, its files, and what it says about bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_runs import RESET_S, write_run
+from hypothesis import given
+from hypothesis import strategies as st
+
+from offbeat.errors import RunError
+from offbeat.report import write_report
+from offbeat.report.curves import (
+    bootstrap_band,
+    flow_window,
+    learning_curve,
+    paper_curve,
+    response_edges,
+    response_histogram,
+    smooth,
+    stage_times_ms,
+)
+from offbeat.report.html import inline_svg
+from offbeat.report.read import group_runs, read_run, read_runs
+from offbeat.report.table import describe, table_rows, table_values
+from offbeat.timing.profile import Stage
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """sequential/, asynchronous/, a second seed of it in other/, and unfinished/ (reactive)."""
+    root = tmp_path_factory.mktemp("runs")
+    write_run(root / "sequential", setting="sync-base")
+    write_run(root / "asynchronous", setting="async-base")
+    write_run(root / "other", setting="async-base", seed=1)
+    write_run(root / "unfinished", setting="sync-base", schedule="reactive", finished=False)
+    return root
+
+
+def test_smooth_averages_what_the_window_still_covers() -> None:
+    np.testing.assert_allclose(smooth(np.array([0.0, 3.0, 6.0, 0.0]), 3), [1.5, 3.0, 3.0, 3.0])
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.integers(1, 15))
+def test_smooth_stays_between_the_extremes(values: list[float], window: int) -> None:
+    smoothed = smooth(np.array(values), window)
+    assert smoothed.shape == (len(values),)
+    assert smoothed.min() >= min(values) - 1e-6 and smoothed.max() <= max(values) + 1e-6
+
+
+def test_bootstrap_band_of_equal_runs_has_no_width_and_of_one_run_says_nothing() -> None:
+    low, high = bootstrap_band(np.full((5, 3), 7.0))
+    np.testing.assert_allclose([low, high], 7.0)
+    low, high = bootstrap_band(np.ones((1, 3)))
+    assert np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_bootstrap_band_is_as_wide_as_the_normal_one() -> None:
+    """25 runs of standard deviation 10: the mean's 95% band is about 2 x 1.96 x 10 / 5 = 7.84 wide."""
+    values = np.random.default_rng(0).normal(0, 10, (25, 400))
+    low, high = bootstrap_band(values)
+    assert np.mean(high - low) == pytest.approx(7.84, rel=0.06)
+    assert np.mean((low <= 0) & (high >= 0)) > 0.88
+
+
+def test_histogram_counts_every_cycle_once() -> None:
+    share = response_histogram(np.array([0.5, 1.5, 1.6, 99.0]), np.array([0.0, 1.0, 2.0, 3.0]))
+    np.testing.assert_allclose(share, [25.0, 50.0, 25.0])
+
+
+def test_paper_curve_ends_where_the_study_says() -> None:
+    """The mean of async-base over its last 72 episodes is 270.8; 70 of them are seven whole points of the curve."""
+    known = paper_curve("async-base")
+    assert known is not None
+    minutes, mean, half = known
+    assert len(minutes) == 72 and minutes[-1] == 71.5
+    assert np.mean(mean[-7:]) == pytest.approx(270.8, abs=2)
+    assert (half > 0).all()
+    assert paper_curve("my robot") is None
+
+
+def test_runs_that_differ_in_seed_alone_are_one_group(runs: Path) -> None:
+    groups = group_runs(read_runs([runs / "asynchronous", runs / "sequential", runs / "other"]))
+    assert [(group.label, len(group.runs)) for group in groups] == [
+        ("sequential, 75 ms", 1),
+        ("asynchronous, 40 ms", 2),
+    ]
+    curve = learning_curve(groups[1])
+    assert curve.returns.shape == (2, 20)
+    assert ((curve.low <= curve.mean) & (curve.mean <= curve.high)).all()
+    np.testing.assert_allclose(curve.minutes, np.arange(1, 21) * 0.1)
+
+
+def test_labels_say_what_differs(tmp_path: Path) -> None:
+    write_run(tmp_path / "low", setting="async-base", minutes=0.5)
+    write_run(tmp_path / "high", setting="async-highres", minutes=0.5)
+    write_run(tmp_path / "capped", setting="async-base", minutes=0.5, max_updates_per_step=2.0)
+    groups = group_runs(read_runs([tmp_path / "low", tmp_path / "high", tmp_path / "capped"]))
+    assert {group.label for group in groups} == {
+        "asynchronous, 40 ms, 64x36, cap 1",
+        "asynchronous, 40 ms, 64x36, cap 2",
+        "asynchronous, 40 ms, 128x72",
+    }
+
+
+def test_a_directory_given_twice_counts_once(runs: Path) -> None:
+    assert len(read_runs([runs / "other", runs / "sequential" / ".." / "other"])) == 1
+
+
+def test_flow_window_shows_what_stood_between_seeing_and_acting(runs: Path) -> None:
+    sequential, asynchronous = (flow_window(read_run(runs / name)) for name in ("sequential", "asynchronous"))
+    assert sequential is not None and asynchronous is not None
+    assert {lane for lane, *_ in sequential.blocks} == {0}
+    assert {(lane, stage) for lane, stage, *_ in asynchronous.blocks if lane} == {(1, Stage.SAMPLE), (2, Stage.UPDATE)}
+    assert sequential.answers[0][0] == 0.0
+    for observed, sent in sequential.answers:
+        between = [b for b in sequential.blocks if b[2] >= observed - 1e-6 and b[3] <= sent + 1e-6]
+        assert Stage.UPDATE in {stage for _, stage, *_ in between} or sent > sequential.length_ms
+    assert all(sent - observed < 5 for observed, sent in asynchronous.answers)
+    assert np.diff([observed for observed, _ in sequential.answers]) == pytest.approx(75.0)
+
+
+def test_stage_times_are_those_recorded(runs: Path) -> None:
+    (group,) = group_runs(read_runs([runs / "sequential"]))
+    times = stage_times_ms(group)
+    assert list(times) == list(Stage)
+    assert times[Stage.UPDATE].min() >= 45.0 and times[Stage.UPDATE].max() <= 60.0
+
+
+def test_table_holds_the_summary(runs: Path) -> None:
+    run = read_run(runs / "sequential")
+    values = table_values(run)
+    assert values["steps"] == 20 * 80 and values["cycle_ms"] == 75.0
+    assert values["ratio"] == pytest.approx(run.summary["return_last20"] / run.summary["return_first20"])
+    assert values["robot_s"] == pytest.approx(20 * (6.0 + RESET_S))
+    (row,) = table_rows(group_runs([run]))
+    assert row["steps"] == "1,600" and row["wall_s"] == "12"
+
+
+def test_an_unfinished_run_is_reported_from_its_records(runs: Path, tmp_path: Path) -> None:
+    run = read_run(runs / "unfinished")
+    assert not run.finished and run.summary["steps"] == 20 * 80
+    assert run.summary["return_mean"] == pytest.approx(float(np.mean(run.episodes["return"])))
+    assert "Not finished yet: 1" in " ".join(describe(group_runs([run])))
+    assert write_report([runs / "unfinished"], tmp_path).is_file()
+
+
+def test_report_is_one_page_that_needs_nothing_else(runs: Path, tmp_path: Path) -> None:
+    (runs / "other" / "film.webm").write_bytes(b"not really a film")
+    page = write_report([runs / "sequential", runs / "asynchronous", runs / "other"], tmp_path / "out")
+    assert page == tmp_path / "out" / "report.html"
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
+    assert "@import" not in text and "url(" not in text.replace("url(#", "")
+    assert text.count("<svg") == 5 and 'src="data:video/webm;base64,' in text
+    assert "var(--sequential)" in text and "#d55e00" not in text.split("</style>")[1]
+    assert "1,600" in text and "sequential, 75 ms" in text
+    for name in ("curves", "response", "flow", "stages", "updates"):
+        assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (page.parent / f"{name}.svg").read_text(encoding="utf-8")
+    with (page.parent / "curves.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 40 and {row["runs"] for row in rows} == {"1", "2"}
+    assert rows[0]["low95"] == "" and rows[-1]["low95"] != ""
+    with (page.parent / "response.csv").open(newline="") as file:
+        percent = [float(row["percent"]) for row in csv.DictReader(file) if row["group"] == "sequential, 75 ms"]
+    assert sum(percent) == pytest.approx(100, abs=0.01)
+
+
+def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_report([runs / "sequential"], tmp_path / name)
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+def test_text_from_a_run_cannot_become_markup(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", setting="sync-base", minutes=0.5, profile="<script>x</script>")
+    assert "<script>" not in write_report([tmp_path / "run"], tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_a_dry_run_without_updates_or_returns_is_drawn(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", setting="sync-base", minutes=0.5, dry=True)
+    (tmp_path / "run" / "stages.bin").write_bytes(b"")
+    assert write_report([tmp_path / "run"], tmp_path / "out").read_text(encoding="utf-8").count("<svg") == 3
+
+
+def test_edges_hold_the_slowest_response(runs: Path) -> None:
+    groups = group_runs(read_runs([runs / "sequential"]))
+    assert response_edges(groups)[-1] >= 1e3 * np.percentile(groups[0].runs[0].cycles["response_s"], 99.9)
+
+
+def test_inline_svg_takes_the_pages_colours() -> None:
+    path = '<path style="fill: #ffffff; stroke: #d55e00"/>'
+    svg = f'<?xml version="1.0"?><svg width="10pt" height="5pt" viewBox="0 0 10 5">{path}</svg>'
+    drawing = inline_svg(svg, {"#d55e00": "--sequential"}, 'a "label"')
+    assert drawing.startswith('<svg viewBox="0 0 10 5" role="img" aria-label="a &quot;label&quot;">')
+    assert "stroke: var(--sequential)" in drawing and "#ffffff" not in drawing
+
+
+def test_bad_directories_are_one_sentence(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"no run directory .*nowhere"):
+        read_run(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"config\.json is missing"):
+        read_run(tmp_path / "empty")
+    with pytest.raises(RunError, match="No run directory was given"):
+        write_report([], tmp_path / "out")
+    config = write_run(tmp_path / "damaged", setting="sync-base", minutes=0.5)
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    with pytest.raises(RunError, match=r"config\.json cannot be read"):
+        read_run(tmp_path / "damaged")
+    (tmp_path / "damaged" / "config.json").write_text(json.dumps(config.to_dict() | {"minutes": -1}))
+    with pytest.raises(RunError, match="minutes is -1"):
+        read_run(tmp_path / "damaged")
+    (tmp_path / "damaged" / "config.json").write_text(json.dumps(config.to_dict()))
+    (tmp_path / "damaged" / "stages.bin").write_bytes(b"\xff" * 17)
+    with pytest.raises(RunError, match=r"stages\.bin is damaged"):
+        read_run(tmp_path / "damaged")
+    (tmp_path / "damaged" / "cycles.bin").unlink()
+    with pytest.raises(RunError, match=r"cycles\.bin"):
+        read_run(tmp_path / "damaged")
+
+
+def test_an_output_that_is_a_file_is_refused(runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    with pytest.raises(RunError, match="give another --out"):
+        write_report([runs / "sequential"], tmp_path / "taken")
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_report_loads_nothing_that_trains(runs: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from offbeat.report import write_report; "
+        "assert 'matplotlib' not in sys.modules, 'matplotlib is loaded before a figure is drawn'; "
+        f"write_report([{str(runs / 'sequential')!r}], {str(tmp_path)!r}); "
+        "print([m for m in ('torch', 'mujoco', 'cv2') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
