@@ -67,7 +67,8 @@ def describe(groups: Sequence[Group]) -> list[str]:
         "acting, storing, sampling and updating take place."
     ]
     pair = {group.schedule: group for group in groups}
-    if {"sequential", "asynchronous"} <= set(pair):
+    # With several groups of one schedule there is no single pair to compare in a sentence.
+    if len(pair) == len(groups) and {"sequential", "asynchronous"} <= set(pair):
         sentences.append(_compare(pair["sequential"], pair["asynchronous"]))
     unfinished = sum(not run.finished for group in groups for run in group.runs)
     if unfinished:

@@ -57,8 +57,10 @@ def _curves_text(groups: Sequence[Group]) -> str:
     text = "Return per episode against training time, resets left out. A line averages over one minute"
     text += "; dots are single episodes" if single else ""
     if several:
-        text += "; where several seeds were run it is their mean, and the band holds that mean with 95% probability"
-    text += ". An asynchronous run takes more actions in the same minutes, and each answers a fresher image."
+        text += "; where several seeds were run it is their mean, with its 95% bootstrap band"
+    text += (
+        ". A shorter cycle takes more actions in the same minutes, and acting beside learning answers a fresher image."
+    )
     if any(curves.paper_curve(group.config.setting) for group in groups):
         text += (
             " Grey, for scale, is the beginning of the paper's 72 minutes on a real robot: 25 runs a setting, larger "
