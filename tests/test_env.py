@@ -141,7 +141,7 @@ def test_response_time_is_from_observing_to_sending() -> None:
 
 def test_arm_holds_its_last_command_while_the_agent_thinks() -> None:
     env, clock = timed_env("constant:act=30,store=0,sample=0,update=0")
-    _, info = env.reset(seed=0)
+    env.reset(seed=0)
     env.step(np.array([1, 0, 0, 0, 0, 0, 0], np.float32))
     before = env.step(np.array([1, 0, 0, 0, 0, 0, 0], np.float32))[4]["joint_rad"][0]
     with clock.stage(Stage.ACT):

@@ -15,8 +15,10 @@ from offbeat.robots.models import panda
 PI = math.pi
 READY = np.array([0, -PI / 4, 0, -3 * PI / 4, 0, PI / 2, PI / 4])
 joints = arrays(float, 7, elements=st.floats(-1, 1)).map(
-    lambda share: (panda.JOINT_LOWER_RAD + panda.JOINT_UPPER_RAD) / 2
-    + share * (panda.JOINT_UPPER_RAD - panda.JOINT_LOWER_RAD) / 2
+    lambda share: (
+        (panda.JOINT_LOWER_RAD + panda.JOINT_UPPER_RAD) / 2
+        + share * (panda.JOINT_UPPER_RAD - panda.JOINT_LOWER_RAD) / 2
+    )
 )
 
 

@@ -61,9 +61,15 @@ class EnvConfig:
             self.episode_s >= self.cycle_s,
             f"episode_s is {self.episode_s}, shorter than one cycle of {self.cycle_s} s: make it longer.",
         )
-        _require(self.height >= 16 and self.width >= 16, f"Images of {self.width}x{self.height} are too small: use 16x16 or more.")
+        _require(
+            self.height >= 16 and self.width >= 16,
+            f"Images of {self.width}x{self.height} are too small: use 16x16 or more.",
+        )
         _require(1 <= self.stack <= 16, f"stack is {self.stack}: use 1 to 16 images.")
-        _require(0 < self.action_limit_rad_s <= 1.0, f"action_limit_rad_s is {self.action_limit_rad_s}: use a value in (0, 1].")
+        _require(
+            0 < self.action_limit_rad_s <= 1.0,
+            f"action_limit_rad_s is {self.action_limit_rad_s}: use a value in (0, 1].",
+        )
         _require(self.camera_rate_hz > 0, f"camera_rate_hz is {self.camera_rate_hz}: use a rate above 0.")
         _require(self.camera_latency_s >= 0, f"camera_latency_s is {self.camera_latency_s}: use 0 or more.")
         _require(self.reset_s >= 0, f"reset_s is {self.reset_s}: use 0 or more.")
@@ -108,6 +114,9 @@ class SACConfig:
     """Discount for `discount_per_s` seconds, or for one step when that is 0."""
     discount_per_s: float = 0.04
     """Time the discount stands for (s); 0 means one step whatever the cycle (the paper)."""
+    exploration_time_s: float = 0.4
+    """Correlation time of the exploration noise (s); 0 draws it anew every step (the paper). At 25 commands a second
+    independent noise averages out in the arm's motion, and the less it explores the shorter the cycle is."""
     bootstrap_timeouts: bool = True
     """True: a time-out bootstraps from the final observation. False: it is stored as terminal (the paper)."""
 
@@ -117,8 +126,14 @@ class SACConfig:
         _require(self.discount_per_s >= 0, f"discount_per_s is {self.discount_per_s}: use 0 (per step) or more.")
         _require(0 < self.polyak <= 1, f"polyak is {self.polyak}: use a value in (0, 1].")
         _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}: use a value above 0.")
-        _require(self.initial_temperature > 0, f"initial_temperature is {self.initial_temperature}: use a value above 0.")
+        _require(
+            self.initial_temperature > 0, f"initial_temperature is {self.initial_temperature}: use a value above 0."
+        )
         _require(self.log_std_min < self.log_std_max, "log_std_min must be below log_std_max.")
+        _require(
+            self.exploration_time_s >= 0,
+            f"exploration_time_s is {self.exploration_time_s}: use 0 (independent noise) or more.",
+        )
         _require(0 <= self.crop_share < 0.25, f"crop_share is {self.crop_share}: use a value in [0, 0.25).")
         _require(len(self.strides) >= 1 and len(self.hidden) >= 1, "strides and hidden need at least one layer each.")
 
@@ -131,11 +146,11 @@ class SACConfig:
 class RunConfig:
     """Everything that decides the bytes of a run."""
 
-    setting: str = "async-base"
+    setting: Setting = "async-base"
     """Name of the paper's setting it was made from; a label."""
-    scale: str = "paper"
+    scale: Scale = "paper"
     """Name of the scale it was made from; a label."""
-    preset: str = "default"
+    preset: Preset = "default"
     """Name of the preset it was made from; a label."""
     schedule: Schedule = "asynchronous"
     """When the stages run: sequential, reactive or asynchronous."""
@@ -147,7 +162,7 @@ class RunConfig:
     """Seed of every random stream of the run."""
     dry: bool = False
     """True: every stage is charged, nothing is rendered or learned."""
-    warmup_s: float = 200.0
+    warmup_s: float = 60.0
     """Episode time acted by the untrained policy before the first update (s)."""
     replay_s: float = 4000.0
     """Episode time the replay holds (s)."""
@@ -173,8 +188,13 @@ class RunConfig:
         )
         _require(self.seed >= 0, f"seed is {self.seed}: use 0 or more.")
         _require(self.warmup_s >= 0, f"warmup_s is {self.warmup_s}: use 0 or more.")
-        _require(self.replay_s >= 2 * self.env.episode_s, f"replay_s is {self.replay_s}: hold at least two episodes ({2 * self.env.episode_s} s).")
-        _require(self.max_updates_per_step > 0, f"max_updates_per_step is {self.max_updates_per_step}: use a value above 0.")
+        _require(
+            self.replay_s >= 2 * self.env.episode_s,
+            f"replay_s is {self.replay_s}: hold at least two episodes ({2 * self.env.episode_s} s).",
+        )
+        _require(
+            self.max_updates_per_step > 0, f"max_updates_per_step is {self.max_updates_per_step}: use a value above 0."
+        )
         _require(self.checkpoint_episodes >= 1, f"checkpoint_episodes is {self.checkpoint_episodes}: use 1 or more.")
 
     @property
@@ -207,7 +227,8 @@ class RunConfig:
         data = dict(data)
         try:
             env = EnvConfig(**data.pop("env"))
-            sac = SACConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in data.pop("sac").items()})
+            saved: dict[str, Any] = data.pop("sac")
+            sac = SACConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
             return cls(env=env, sac=sac, **data)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"The saved configuration does not fit this version of offbeat ({error}).") from error
@@ -249,13 +270,15 @@ def make_config(
         # Rays draw the same bytes on every machine, with OpenGL or without.
         env = replace(env, height=36 * height // 90, width=64 * width // 160, renderer="rays")
         sac = replace(sac, batch_size=batch_size // 2, filters=16, hidden=(256, 256), learning_rate=1e-3, polyak=0.01)
-        run["warmup_s"] = 60.0
+        # Small images keep a map of several places on both axes after fewer strides of two.
+        sac = replace(sac, strides=(2, 2, 1, 1) if env.height < 72 else (2, 2, 2, 1))
     if preset == "paper":
         env = replace(env, clip_action=True, keep_stack=True)
-        sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False)
-        run["warmup_s"] = 200.0
+        sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False, exploration_time_s=0.0)
+        sac = replace(sac, learning_rate=SACConfig.learning_rate, polyak=SACConfig.polyak)
+        run |= {"warmup_s": 200.0, "replay_s": 100_000 * cycle_s}
     run |= {"schedule": schedule or ("asynchronous" if setting.startswith("async") else "sequential")}
     run |= changes
     unknown = set(run) - {f.name for f in fields(RunConfig)}
     _require(not unknown, f"Unknown configuration fields: {', '.join(sorted(unknown))}.")
-    return RunConfig(setting=setting, scale=scale, preset=preset, **{"env": env, "sac": sac, **run})
+    return RunConfig(**{"setting": setting, "scale": scale, "preset": preset, "env": env, "sac": sac, **run})

@@ -66,13 +66,15 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
             config.renderer,
         )
         self._task = VisualReacher()
-        self._filter = VelocityFilter(SafetyLimits(), config.cycle_s)
+        # A policy that may ask for more than the paper's speed gets it, within every other limit.
+        speed_rad_s = max(SafetyLimits.velocity_rad_s[0], config.action_limit_rad_s)
+        self._filter = VelocityFilter(SafetyLimits(velocity_rad_s=(speed_rad_s,) * JOINTS), config.cycle_s)
         self._grid = CycleGrid(config.cycle_s)
         self._rng = np.random.default_rng(seed)
         self._stack: list[Any] = []
         self._applied = np.zeros(JOINTS, np.float32)
-        self._sent = np.zeros(JOINTS)
-        self._state = self._robot.read_state()
+        self._sent: FloatArray = np.zeros(JOINTS)
+        self._state: RobotState = self._robot.read_state()
         self._step = 0
         self._captured_s = self._observed_s = self._sent_s = 0.0
         self._scene_renderer: Any = None
@@ -127,7 +129,9 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         """The command leaves now. Raises: ActionError unless the action is seven finite numbers."""
         action = np.asarray(action, np.float32)
         if action.shape != (JOINTS,) or not np.isfinite(action).all():
-            raise ActionError(f"An action must be {JOINTS} finite numbers in [-1, 1], and this one is {action.tolist()}.")
+            raise ActionError(
+                f"An action must be {JOINTS} finite numbers in [-1, 1], and this one is {action.tolist()}."
+            )
         self._applied = np.clip(action, -1.0, 1.0)
         limit = self.config.action_limit_rad_s
         wanted = np.clip(self._applied, -limit, limit) if self.config.clip_action else self._applied * limit
@@ -169,7 +173,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         return observation, self._task.share(frame.image)
 
     def _info(self, share: float, lateness_s: float, deadline_s: float, response_s: float) -> dict[str, Any]:
-        state: RobotState = self._state
+        state = self._state
         return {
             "flange_m": forward_kinematics(state.joint_rad)[:3, 3].copy(),
             "joint_rad": state.joint_rad,
@@ -196,6 +200,14 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._world.advance()
         return self._scene_renderer.render(self._world.data)
 
+    def close(self) -> None:
+        """Stop the arm and let go of the renderers."""
+        self._robot.stop()
+        self._camera.close()
+        if self._scene_renderer is not None:
+            self._scene_renderer.close()
+            self._scene_renderer = None
+
     def state_dict(self) -> dict[str, Any]:
         """What a run between two episodes needs to go on exactly."""
         return {
@@ -213,7 +225,11 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
 
 
 def make_env(
-    scale: str = "cpu", setting: str = "async-base", preset: str = "default", render_mode: str | None = None, **changes: Any
+    scale: str = "cpu",
+    setting: str = "async-base",
+    preset: str = "default",
+    render_mode: str | None = None,
+    **changes: Any,
 ) -> RealTimeEnv:
     """`gymnasium.make("offbeat/VisualReacher-v0", scale="cpu")`: simulated time passes by whole cycles.
 

@@ -310,9 +310,7 @@ class VelocityFilter:
                 return milder
         return brake
 
-    def _first_order(
-        self, position: FloatArray, start: FloatArray, seconds: float
-    ) -> tuple[FloatArray, FloatArray]:
+    def _first_order(self, position: FloatArray, start: FloatArray, seconds: float) -> tuple[FloatArray, FloatArray]:
         """Rows (6, 7) that make face speeds of a velocity, and its bounds (20,), ordered as those of `_excess`.
 
         A plan moves a coordinate told to go at speed v by v `seconds`, and by s cycle / 2 more when the arm ramps from

@@ -32,6 +32,10 @@ class Renderer(Protocol):
         """The view, (H, W, 3) uint8 RGB, a new array."""
         ...
 
+    def close(self) -> None:
+        """Let go of what drawing needs."""
+        ...
+
 
 class RayRenderer:
     """One ray a pixel, shaded by the angle to the camera; the thread is drawn as a line.
@@ -86,6 +90,9 @@ class RayRenderer:
         self._draw_thread(image, data, position, axes)
         return image
 
+    def close(self) -> None:
+        """Nothing to let go of."""
+
     def _draw_thread(self, image: ImageArray, data: mujoco.MjData, position: FloatArray, axes: FloatArray) -> None:
         """The straight line from hook to knot, clipped in front of the lens. It is nearest to the lens of all."""
         ends = (data.site_xpos[list(self._sites)] - position) @ axes
@@ -126,6 +133,10 @@ class GLRenderer:
         self._renderer.update_scene(data, self._camera, self._option)
         return self._renderer.render().copy()
 
+    def close(self) -> None:
+        """Close the OpenGL context."""
+        self._renderer.close()
+
 
 @lru_cache(maxsize=1)
 def opengl_works() -> bool:
@@ -139,9 +150,7 @@ def opengl_works() -> bool:
     return result.returncode == 0
 
 
-def make_renderer(
-    kind: str, model: mujoco.MjModel, camera: str, height: int, width: int, hide_arm: bool
-) -> Renderer:
+def make_renderer(kind: str, model: mujoco.MjModel, camera: str, height: int, width: int, hide_arm: bool) -> Renderer:
     """A renderer of the kind "gl", "rays" or "auto" (gl where it works)."""
     if kind == "auto":
         kind = "gl" if opengl_works() else "rays"

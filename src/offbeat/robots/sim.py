@@ -180,7 +180,7 @@ class SimRobot:
         worst = float(np.abs(np.asarray(joint_rad) - self.read_state().joint_rad).max())
         if worst > tolerance_rad:
             raise MoveTimeoutError(
-                f"The arm is {worst:.3f} rad from its goal after {timeout_s:g} s, and {tolerance_rad:g} rad is allowed: "
+                f"The arm is {worst:.3f} rad from its goal after {timeout_s:g} s, where {tolerance_rad:g} is allowed: "
                 "look for an obstacle, or allow more time."
             )
 
@@ -229,3 +229,7 @@ class SimCamera:
     def forget(self) -> None:
         """Drop the cached image, after the scene was placed anew."""
         self._drawn = None
+
+    def close(self) -> None:
+        """Let go of the renderer."""
+        self._renderer.close()

@@ -170,7 +170,7 @@ def encode(layers: Layers, images: Tensor, strides: Sequence[int]) -> Tensor:
     maps = functional.conv3d(images.permute(0, 4, 1, 2, 3), weight, bias, stride)
     maps = maps.squeeze(2)
     for (weight, bias), step in zip(rest, strides[1:], strict=True):
-        maps = functional.conv2d(maps.relu_(), weight.permute(0, 3, 1, 2), bias, step)
+        maps = functional.conv2d(maps.relu(), weight.permute(0, 3, 1, 2), bias, step)
     return spatial_softmax(maps)
 
 

@@ -46,7 +46,7 @@ def reward(share: float, cycle_s: float) -> float:
 
 
 def reset_poses(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """The two joint positions (7,) rad of a reset: the first lifts and swings the bag, the second looks at the table."""
+    """Two joint positions (7,) rad: the first lifts and swings the bag, the second looks at the table."""
     lift = np.array([rng.uniform(-0.1, 0.1), 0.0, 0.0, -1.6, 0.0, 1.6, 0.8])
     look = np.array([0.0, 0.13, 0.02, rng.uniform(-2.05, -1.9), 0.03, rng.uniform(2.0, 2.15), 0.8])
     return lift, look
