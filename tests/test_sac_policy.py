@@ -29,11 +29,22 @@ def test_an_action_is_a_float32_vector_in_the_unit_cube() -> None:
 
 
 def test_untrained_actions_spread_like_a_squashed_standard_normal() -> None:
-    policy = Policy(SAC, CPU.env, seed=0)
+    policy = Policy(replace(SAC, exploration_time_s=0.0), CPU.env, seed=0)
     actions = np.array([policy.act(observation(seed)) for seed in range(300)])
     # The standard deviation of tanh(N(0, 1)) is 0.628.
     assert actions.std() == pytest.approx(0.628, abs=0.03)
     assert actions.mean() == pytest.approx(0.0, abs=0.05)
+
+
+@pytest.mark.parametrize(("time_s", "correlation"), [(0.0, 0.0), (0.1, 0.670), (0.4, 0.905)])
+def test_noise_is_correlated_over_seconds_and_keeps_its_spread(time_s: float, correlation: float) -> None:
+    policy = Policy(replace(SAC, exploration_time_s=time_s), replace(CPU.env, cycle_s=0.04), seed=0)
+    seen = observation()
+    raw = np.arctanh([policy.act(seen).astype(np.float64) * (1 - 1e-9) for _ in range(1500)])
+    raw -= np.arctanh(policy.act(seen, deterministic=True))
+    # exp(-0.04 / 0.1) and exp(-0.04 / 0.4), whatever the policy's standard deviation of about 1.
+    assert (raw[1:] * raw[:-1]).mean() / (raw**2).mean() == pytest.approx(correlation, abs=0.04)
+    assert raw.std() == pytest.approx(1.0, abs=0.15)
 
 
 def test_the_same_seed_acts_alike_and_another_does_not() -> None:

@@ -40,7 +40,7 @@ class EnvConfig:
     action_limit_rad_s: float = 0.2
     """Largest joint speed a policy may ask for (rad/s)."""
     clip_action: bool = False
-    """True: an action is a velocity in rad/s clipped to the limit (the paper). False: [-1, 1] is scaled to the limit."""
+    """True: an action is rad/s clipped to the limit (the paper). False: [-1, 1] is scaled to the limit."""
     camera_rate_hz: float = 30.0
     """Images a second that the camera captures (Hz)."""
     camera_latency_s: float = 0.03
@@ -184,7 +184,8 @@ class RunConfig:
         _require(self.minutes > 0, f"minutes is {self.minutes}: give a training time above 0 minutes.")
         _require(
             self.minutes * 60 >= self.env.episode_s,
-            f"minutes is {self.minutes}, less than one episode of {self.env.episode_s} s: give at least {self.env.episode_s / 60:g}.",
+            f"minutes is {self.minutes}, less than one episode of {self.env.episode_s} s: "
+            f"give at least {self.env.episode_s / 60:g}.",
         )
         _require(self.seed >= 0, f"seed is {self.seed}: use 0 or more.")
         _require(self.warmup_s >= 0, f"warmup_s is {self.warmup_s}: use 0 or more.")
@@ -227,9 +228,9 @@ class RunConfig:
         data = dict(data)
         try:
             env = EnvConfig(**data.pop("env"))
-            saved: dict[str, Any] = data.pop("sac")
-            sac = SACConfig(**{key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()})
-            return cls(env=env, sac=sac, **data)
+            saved = data.pop("sac").items()
+            sac: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved}
+            return cls(env=env, sac=SACConfig(**sac), **data)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"The saved configuration does not fit this version of offbeat ({error}).") from error
 

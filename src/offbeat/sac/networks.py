@@ -168,9 +168,11 @@ def encode(layers: Layers, images: Tensor, strides: Sequence[int]) -> Tensor:
     bias = bias - 0.5 * weight.sum((1, 2, 3, 4))
     weight, stride = (weight / 255).permute(0, 4, 1, 2, 3), (1, strides[0], strides[0])
     maps = functional.conv3d(images.permute(0, 4, 1, 2, 3), weight, bias, stride)
-    maps = maps.squeeze(2)
-    for (weight, bias), step in zip(rest, strides[1:], strict=True):
-        maps = functional.conv2d(maps.relu(), weight.permute(0, 3, 1, 2), bias, step)
+    # Each ReLU is in place, to spare memory traffic, and before a view is taken, which autograd would have to copy.
+    maps = (maps.relu_() if rest else maps).squeeze(2)
+    for index, ((weight, bias), step) in enumerate(zip(rest, strides[1:], strict=True), start=1):
+        maps = functional.conv2d(maps, weight.permute(0, 3, 1, 2), bias, step)
+        maps = maps.relu_() if index < len(rest) else maps
     return spatial_softmax(maps)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,11 +23,15 @@ from offbeat.sac.networks import (
     proprioception_scale,
     unpack,
 )
-from offbeat.types import FloatArray, Observation
+from offbeat.types import JOINTS, FloatArray, Observation
 
 
 class Policy:
     """A squashed Gaussian policy with weights and random numbers of its own, always on the CPU.
+
+    Every action has the policy's own distribution, but its noise is correlated in time (a first-order autoregression;
+    see Eberhard et al. 2023, "Pink noise is all you need"), over seconds and not over steps: a policy of 25 commands
+    a second then explores as far as one of 12. The paper's noise is independent.
 
     Two policies of one configuration and seed act alike, and like the learner's before its first update. The learner
     gives its own policy `weights` to act from in place; any other policy is brought up to date by `load_weights`.
@@ -44,6 +49,9 @@ class Policy:
         self._encoder, self._actor = unpack(self._flat, self._layout.encoder, self._layout.actor)
         self._offset, self._factor = (part.numpy() for part in proprioception_scale(env))
         self._generator = make_generator(seed, "policy")
+        tau_s = config.exploration_time_s
+        self._memory = math.exp(-env.cycle_s / tau_s) if tau_s > 0 else 0.0
+        self._noise = torch.randn((1, JOINTS), generator=self._generator)
 
     def act(self, observation: Observation, deterministic: bool = False) -> NDArray[np.float32]:
         """An action (7,) float32 in [-1, 1]: drawn from the policy, or its mode before the tanh when deterministic."""
@@ -57,9 +65,15 @@ class Policy:
             inputs = torch.cat((features, torch.from_numpy(state)[None]), -1)
             mean, log_std = act_distribution(self._actor, inputs, config.log_std_min, config.log_std_max)
             if not deterministic:
-                mean = mean + log_std.exp() * torch.randn(mean.shape, generator=self._generator)
+                mean = mean + log_std.exp() * self._next_noise()
             action: NDArray[np.float32] = mean.tanh()[0].numpy()
         return action
+
+    def _next_noise(self) -> Tensor:
+        """Standard normal at every step, and correlated with the last by exp(-cycle / exploration_time_s)."""
+        fresh = torch.randn((1, JOINTS), generator=self._generator)
+        self._noise = self._memory * self._noise + math.sqrt(1 - self._memory**2) * fresh
+        return self._noise
 
     def weights(self) -> NDArray[np.float32]:
         """Encoder and actor as one flat vector (P,), a copy."""
@@ -77,12 +91,17 @@ class Policy:
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and random state, as copies."""
-        return {"weights": self._flat.clone(), "generator": self._generator.get_state()}
+        return {
+            "weights": self._flat.clone(),
+            "generator": self._generator.get_state(),
+            "noise": self._noise.clone(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state_dict` was taken. Raises: RunError when it does not fit or is incomplete."""
         try:
             self.load_weights(state["weights"].numpy())
             self._generator.set_state(state["generator"])
+            self._noise = state["noise"].clone()
         except (KeyError, AttributeError, TypeError, RuntimeError, ConfigError) as error:
             raise RunError(f"The saved policy does not fit this configuration or is damaged ({error}).") from error
