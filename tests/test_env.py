@@ -14,6 +14,7 @@ from offbeat.config import make_config
 from offbeat.env import RealTimeEnv, make_env
 from offbeat.errors import ActionError, ConfigError
 from offbeat.robots.models import panda
+from offbeat.robots.sim import SimRig
 from offbeat.safety import SafetyLimits
 from offbeat.tasks.servo import ServoPolicy
 from offbeat.timing.clock import VirtualClock
@@ -123,7 +124,8 @@ def timed_env(costs: str, cycle_s: float = 0.05) -> tuple[RealTimeEnv, VirtualCl
 
     config = make_config("async-base", "cpu").env
     clock = VirtualClock(load_profile(costs), seed=0)
-    return RealTimeEnv(replace(config, fast_reset=True, cycle_s=cycle_s), clock), clock
+    config = replace(config, fast_reset=True, cycle_s=cycle_s)
+    return RealTimeEnv(config, clock, SimRig(config, clock)), clock
 
 
 def test_response_time_is_from_observing_to_sending() -> None:

@@ -38,7 +38,7 @@ def make_world(rate_hz: float = 30.0) -> tuple[HandClock, SimWorld, SimRobot]:
 
 
 def make_camera(world: SimWorld, clock: HandClock, latency_s: float = 0.03, kind: str = "rays") -> SimCamera:
-    return SimCamera(world, clock, 30.0, latency_s, 36, 64, kind)  # type: ignore[arg-type]
+    return SimCamera(world, clock, latency_s, 36, 64, kind)  # type: ignore[arg-type]
 
 
 def test_model_agrees_with_the_published_kinematics() -> None:

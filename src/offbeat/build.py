@@ -99,8 +99,9 @@ def build_env(config: RunConfig, clock: VirtualClock, seed: int) -> Any:
 
         return DryEnv(config.env, clock)
     from offbeat.env import RealTimeEnv
+    from offbeat.robots.sim import SimRig
 
-    return RealTimeEnv(config.env, clock, seed)
+    return RealTimeEnv(config.env, clock, SimRig(config.env, clock), seed)
 
 
 def build_policy(config: RunConfig) -> Any:

@@ -17,8 +17,9 @@ from gymnasium import spaces
 
 from offbeat.config import EnvConfig, make_config
 from offbeat.errors import ActionError, ConfigError, MoveTimeoutError
+from offbeat.robots.base import Rig
 from offbeat.robots.models.panda import forward_kinematics
-from offbeat.robots.sim import SimCamera, SimRobot, SimWorld
+from offbeat.robots.sim import SimRig
 from offbeat.safety import SafetyLimits, VelocityFilter
 from offbeat.tasks.visual_reacher import VisualReacher
 from offbeat.timing.clock import Clock, CycleGrid, VirtualClock
@@ -30,9 +31,9 @@ _RESET_TRIES = 3
 
 
 class RealTimeEnv(gymnasium.Env[Any, Any]):
-    """The visual-reacher on the simulated Panda.
+    """The visual-reacher on an arm with a wrist camera.
 
-    config: sizes, times and switches. clock: what time is. seed: of the resets.
+    config: sizes, times and switches. clock: what time is. rig: the arm and its camera. seed: of the resets.
 
     Observation: see `types.Observation`. Action: (7,) in [-1, 1]; scaled to the joint speed limit, or with
     `clip_action` read as rad/s and clipped to it. Reward: Eq. 3 on the newest image. An episode is truncated after
@@ -45,6 +46,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self,
         config: EnvConfig,
         clock: Clock,
+        rig: Rig,
         seed: int = 0,
         render_mode: str | None = None,
         restart_clock: Callable[[], None] | None = None,
@@ -54,17 +56,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self.render_mode = render_mode
         self._restart_clock = restart_clock
         self._clock = clock
-        self._world = SimWorld(clock, config.camera_rate_hz)
-        self._robot = SimRobot(self._world, clock)
-        self._camera = SimCamera(
-            self._world,
-            clock,
-            config.camera_rate_hz,
-            config.camera_latency_s,
-            config.height,
-            config.width,
-            config.renderer,
-        )
+        self._rig, self._robot, self._camera = rig, rig.robot, rig.camera
         self._task = VisualReacher()
         # A policy that may ask for more than the paper's speed gets it, within every other limit.
         speed_rad_s = max(SafetyLimits.velocity_rad_s[0], config.action_limit_rad_s)
@@ -77,7 +69,6 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._state: RobotState = self._robot.read_state()
         self._step = 0
         self._captured_s = self._observed_s = self._sent_s = 0.0
-        self._scene_renderer: Any = None
         shape = (config.height, config.width, 3 * config.stack)
         self.observation_space = spaces.Dict(
             {
@@ -98,13 +89,10 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
             self._stack.clear()
             if self._restart_clock is not None:
                 self._restart_clock()
-            self._world.restart()
-            self._world.place(self._task.placement(self._rng))
-            self._camera.forget()
+            self._rig.restart(self._task.placement(self._rng))
         if self.config.fast_reset:
             self._clock.sleep_until(self._clock.now() + self.config.reset_s)
-            self._world.place(self._task.placement(self._rng))
-            self._camera.forget()
+            self._rig.place(self._task.placement(self._rng))
         else:
             self._reset_by_moves()
         self._filter.reset(np.zeros(JOINTS))
@@ -191,35 +179,23 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
 
     def render(self) -> Any:
         """The second camera's view of the scene now, (360, 480, 3) uint8 RGB."""
-        from offbeat.robots.render import make_renderer
-
-        if self._scene_renderer is None:
-            self._scene_renderer = make_renderer(
-                self.config.renderer, self._world.model, "scene", 360, 480, hide_arm=False
-            )
-        self._world.advance()
-        return self._scene_renderer.render(self._world.data)
+        return self._rig.render()
 
     def close(self) -> None:
-        """Stop the arm and let go of the renderers."""
-        self._robot.stop()
-        self._camera.close()
-        if self._scene_renderer is not None:
-            self._scene_renderer.close()
-            self._scene_renderer = None
+        """Stop the arm and let go of the rig."""
+        self._rig.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What a run between two episodes needs to go on exactly."""
         return {
-            "world": self._world.state_dict(),
+            "rig": self._rig.state_dict(),
             "rng": self._rng.bit_generator.state,
             "stack": [image.copy() for image in self._stack],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state saved between two episodes."""
-        self._world.load_state_dict(state["world"])
-        self._camera.forget()
+        self._rig.load_state_dict(state["rig"])
         self._rng.bit_generator.state = state["rng"]
         self._stack = [np.asarray(image) for image in state["stack"]]
 
@@ -239,6 +215,7 @@ def make_env(
     unknown = set(changes) - {field.name for field in fields(EnvConfig)}
     if unknown:
         raise ConfigError(f"The environment has no field {', '.join(sorted(unknown))}: see offbeat.config.EnvConfig.")
+    config = replace(config, **changes)
     clock = VirtualClock(load_profile("zero"), seed=0)
     restart_clock = partial(clock.load_state_dict, clock.state_dict())
-    return RealTimeEnv(replace(config, **changes), clock, render_mode=render_mode, restart_clock=restart_clock)
+    return RealTimeEnv(config, clock, SimRig(config, clock), render_mode=render_mode, restart_clock=restart_clock)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from offbeat.types import FloatArray, Frame, RobotState
+from offbeat.types import FloatArray, Frame, ImageArray, RobotState
 
 
 class Robot(Protocol):
@@ -43,3 +43,44 @@ class Placement:
     joint_rad: FloatArray
     bag_xy_m: FloatArray
     bag_yaw_rad: float
+
+
+class Rig(Protocol):
+    """An arm and the camera on it, as an environment uses them together.
+
+    A simulated rig can also be placed and drawn; one of real hardware raises RobotError when asked to.
+    """
+
+    @property
+    def robot(self) -> Robot:
+        """The arm."""
+        ...
+
+    @property
+    def camera(self) -> Camera:
+        """The camera on the arm."""
+        ...
+
+    def place(self, placement: Placement) -> None:
+        """Put arm and bag at rest where told, at once."""
+        ...
+
+    def restart(self, placement: Placement) -> None:
+        """`place`, and forget everything that came before, as a new rig would."""
+        ...
+
+    def render(self) -> ImageArray:
+        """The second camera's view of the scene now, (360, 480, 3) uint8 RGB."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rig's future depends on, where that can be saved."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        ...
+
+    def close(self) -> None:
+        """Stop the arm and let go of everything held."""
+        ...

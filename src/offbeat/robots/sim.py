@@ -14,13 +14,18 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from offbeat.errors import MoveTimeoutError, StaleFrameError
+from offbeat.config import EnvConfig
+from offbeat.errors import StaleFrameError
 from offbeat.robots.base import Placement
 from offbeat.robots.models import panda
+from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.render import Renderer, make_renderer
 from offbeat.robots.world import SceneConfig, build_model
 from offbeat.timing.clock import Clock
-from offbeat.types import JOINTS, FloatArray, Frame, RobotState
+from offbeat.types import JOINTS, FloatArray, Frame, ImageArray, RobotState
+
+SCENE_SIZE = (360, 480)
+"""Height and width of the second camera's images (pixels)."""
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # Ramps leave a fifth of the arm's acceleration limits to what one joint's motion does to another.
@@ -146,10 +151,6 @@ class SimWorld:
 class SimRobot:
     """The arm of a `SimWorld`, driven by joint velocities through the Panda's own limits. Implements `Robot`."""
 
-    MOVE_RATE_HZ = 40.0
-    MOVE_GAIN = 2.0
-    MOVE_LIMIT_RAD_S = 1.3
-
     def __init__(self, world: SimWorld, clock: Clock) -> None:
         self._world, self._clock = world, clock
 
@@ -165,24 +166,8 @@ class SimRobot:
         return sent
 
     def move_to(self, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float = 0.02) -> None:
-        """Proportional control at 40 Hz with gain 2, at most 1.3 rad/s (the authors' reset), then a stop.
-
-        Raises: MoveTimeoutError when a joint is further than the tolerance from its goal at the time-out.
-        """
-        start = self._clock.now()
-        for tick in range(1, math.ceil(timeout_s * self.MOVE_RATE_HZ) + 1):
-            error = np.asarray(joint_rad) - self.read_state().joint_rad
-            if np.abs(error).max() <= tolerance_rad:
-                break
-            self.command_velocity(np.clip(self.MOVE_GAIN * error, -self.MOVE_LIMIT_RAD_S, self.MOVE_LIMIT_RAD_S))
-            self._clock.sleep_until(start + tick / self.MOVE_RATE_HZ)
-        self.stop()
-        worst = float(np.abs(np.asarray(joint_rad) - self.read_state().joint_rad).max())
-        if worst > tolerance_rad:
-            raise MoveTimeoutError(
-                f"The arm is {worst:.3f} rad from its goal after {timeout_s:g} s, where {tolerance_rad:g} is allowed: "
-                "look for an obstacle, or allow more time."
-            )
+        """Move to a joint position (7,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
+        move_by_velocity(self, self._clock, joint_rad, timeout_s, tolerance_rad)
 
     def stop(self) -> None:
         """Ramp to a stand."""
@@ -193,10 +178,9 @@ class SimCamera:
     """A view of a `SimWorld` with a rate and a latency of its own. Implements `Camera`."""
 
     def __init__(
-        self, world: SimWorld, clock: Clock, rate_hz: float, latency_s: float, height: int, width: int, renderer: str
+        self, world: SimWorld, clock: Clock, latency_s: float, height: int, width: int, renderer: str = "rays"
     ) -> None:
-        self._world, self._clock = world, clock
-        self._rate_hz, self._latency_s = rate_hz, latency_s
+        self._world, self._clock, self._latency_s = world, clock, latency_s
         self._data = mujoco.MjData(world.model)
         self._renderer: Renderer = make_renderer(renderer, world.model, "wrist", height, width, hide_arm=True)
         self.renderer = self._renderer.name
@@ -233,3 +217,50 @@ class SimCamera:
     def close(self) -> None:
         """Let go of the renderer."""
         self._renderer.close()
+
+
+class SimRig:
+    """A simulated arm and camera of one configuration. Implements `Rig`."""
+
+    def __init__(self, config: EnvConfig, clock: Clock) -> None:
+        self._world = SimWorld(clock, config.camera_rate_hz)
+        self._kind = config.renderer
+        self._scene: Renderer | None = None
+        self.robot = SimRobot(self._world, clock)
+        self.camera = SimCamera(
+            self._world, clock, config.camera_latency_s, config.height, config.width, config.renderer
+        )
+
+    def place(self, placement: Placement) -> None:
+        """Put arm and bag at rest where told, now."""
+        self._world.place(placement)
+        self.camera.forget()
+
+    def restart(self, placement: Placement) -> None:
+        """`place`, in a world that counts its steps and ticks from now."""
+        self._world.restart()
+        self.place(placement)
+
+    def render(self) -> ImageArray:
+        """The second camera's view of the scene now, (360, 480, 3) uint8 RGB."""
+        if self._scene is None:
+            self._scene = make_renderer(self._kind, self._world.model, "scene", *SCENE_SIZE, hide_arm=False)
+        self._world.advance()
+        return self._scene.render(self._world.data)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The world's state."""
+        return self._world.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._world.load_state_dict(state)
+        self.camera.forget()
+
+    def close(self) -> None:
+        """Stop the arm and close the renderers."""
+        self.robot.stop()
+        self.camera.close()
+        if self._scene is not None:
+            self._scene.close()
+            self._scene = None
