@@ -16,6 +16,7 @@ Setting = Literal["async-base", "async-highres", "sync-base", "sync-highres"]
 Scale = Literal["paper", "cpu"]
 Preset = Literal["default", "paper"]
 Schedule = Literal["sequential", "reactive", "asynchronous"]
+ClockName = Literal["virtual", "wall"]
 
 
 def _require(condition: bool, message: str) -> None:
@@ -143,6 +144,26 @@ class SACConfig:
 
 
 @dataclass(frozen=True)
+class WallConfig:
+    """What only a run on the wall clock needs: processes, deadlines and the watchdog."""
+
+    processes: Literal["auto", "joined", "separate"] = "auto"
+    """Whether sampling and updating share one process or have one each; auto: separate with four cores or more."""
+    watchdog_s: float = 0.0
+    """The robot stops when no fresh command came for this long (s); 0 means three cycles."""
+    overrun: Literal["hold", "stop"] = "hold"
+    """When a deadline is missed the robot holds its last command until the watchdog, or stops at once."""
+    realtime: bool = False
+    """True: try real-time priority, a core of its own and locked memory for the interaction, and report what failed."""
+    spin_s: float = 0.0005
+    """How long before a deadline sleeping turns into spinning (s)."""
+
+    def __post_init__(self) -> None:
+        _require(self.watchdog_s >= 0, f"watchdog_s is {self.watchdog_s}: use 0 (three cycles) or more.")
+        _require(0 <= self.spin_s <= 0.01, f"spin_s is {self.spin_s}: use 0 to 0.01 s.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides the bytes of a run."""
 
@@ -154,8 +175,10 @@ class RunConfig:
     """Name of the preset it was made from; a label."""
     schedule: Schedule = "asynchronous"
     """When the stages run: sequential, reactive or asynchronous."""
+    clock: ClockName = "virtual"
+    """What time is: virtual (simulated, as the profile says) or wall (processes and real deadlines)."""
     profile: str = "paper"
-    """Timing profile: a name or a file."""
+    """Timing profile of the virtual clock: a name or a file."""
     minutes: float = 72.0
     """Robot time spent in episodes (minutes); resets come on top."""
     seed: int = 0
@@ -178,8 +201,15 @@ class RunConfig:
     """The environment."""
     sac: SACConfig = field(default_factory=SACConfig)
     """The agent."""
+    wall: WallConfig = field(default_factory=WallConfig)
+    """Processes and deadlines of a run on the wall clock."""
 
     def __post_init__(self) -> None:
+        _require(self.clock in get_args(ClockName), f"Unknown clock {self.clock!r}: use {_names(ClockName)}.")
+        _require(
+            not (self.dry and self.clock == "wall"),
+            "A dry run needs the virtual clock: leave out --dry or --clock wall.",
+        )
         _require(self.schedule in get_args(Schedule), f"Unknown schedule {self.schedule!r}: use {_names(Schedule)}.")
         _require(self.minutes > 0, f"minutes is {self.minutes}: give a training time above 0 minutes.")
         _require(
@@ -214,6 +244,11 @@ class RunConfig:
         return math.floor(self.replay_s / self.env.cycle_s + 1e-9)
 
     @property
+    def watchdog_s(self) -> float:
+        """After how long without a fresh command the robot stops (s)."""
+        return self.wall.watchdog_s or 3 * self.env.cycle_s
+
+    @property
     def discount_per_step(self) -> float:
         """Discount of one step."""
         return self.sac.discount_per_step(self.env.cycle_s)
@@ -230,7 +265,7 @@ class RunConfig:
             env = EnvConfig(**data.pop("env"))
             saved = data.pop("sac").items()
             sac: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved}
-            return cls(env=env, sac=SACConfig(**sac), **data)
+            return cls(env=env, sac=SACConfig(**sac), wall=WallConfig(**data.pop("wall")), **data)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"The saved configuration does not fit this version of offbeat ({error}).") from error
 
