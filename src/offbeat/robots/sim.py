@@ -34,6 +34,10 @@ _RAMP_SHARE = 0.8
 _TICKS_KEPT = 10
 
 
+# Where a new world begins: looking down at the bag, which lies in view and on a slack thread.
+_FIRST = Placement(np.array([0.0, 0.13, 0.02, -1.97, 0.03, 2.07, 0.8]), np.array([0.70, 0.0]), 0.0)
+
+
 class SimWorld:
     """The scene's state in time: arm, bag and thread, and what the camera's ticks have seen.
 
@@ -55,6 +59,7 @@ class SimWorld:
         self._next_tick = 0
         self._ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
         self._half_bag = self.scene.bag_size_m[2] / 2
+        self.place(_FIRST)
 
     def advance(self) -> None:
         """Integrate up to the clock."""
