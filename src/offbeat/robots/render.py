@@ -63,12 +63,11 @@ class RayRenderer:
         self._distance = np.zeros(count)
         self._normal = np.zeros((count, 3))
         self._table = model.geom("table").id
-        self._wood = wood()
         self._sites = model.site("hook").id, model.site("knot").id
         self._background = np.array([200, 205, 212], np.float32)
-        self._colors = 255 * np.where(
-            model.geom_matid[:, None] >= 0, model.mat_rgba[model.geom_matid], model.geom_rgba
-        )[:, :3].astype(np.float32)
+        colors = np.where(model.geom_matid[:, None] >= 0, model.mat_rgba[model.geom_matid], model.geom_rgba)
+        # Colours by number: first every texel of the table, then one a geom.
+        self._palette = np.concatenate([wood().reshape(-1, 3), 255 * colors[:, :3]]).astype(np.float32)
 
     def render(self, data: mujoco.MjData) -> ImageArray:
         """The view, (H, W, 3) uint8 RGB."""
@@ -78,14 +77,18 @@ class RayRenderer:
             self._model, data, position, rays.ravel(), self._groups, True, -1,
             self._geom, self._distance, self._normal.reshape(-1), len(rays), 10.0,
         )  # fmt: skip
-        color = self._colors[self._geom]
-        on_table = np.flatnonzero(self._geom == self._table)
-        points = position[:2] + self._distance[on_table, None] * rays[on_table, :2]
-        texel = np.floor(points * TEXTURE_SIZE).astype(np.int64) % TEXTURE_SIZE
-        color[on_table] = self._wood[texel[:, 1], texel[:, 0]]
+        points = position[:2] + self._distance[:, None] * rays[:, :2]
+        texel = np.floor(points * TEXTURE_SIZE).astype(np.int32) % TEXTURE_SIZE
+        on_table = self._geom == self._table
+        color = np.take(
+            self._palette,
+            np.where(on_table, texel[:, 1] * TEXTURE_SIZE + texel[:, 0], self._geom + TEXTURE_SIZE**2),
+            axis=0,
+        )
         facing = np.abs(np.einsum("ij,ij->i", self._normal, rays)).astype(np.float32)
         color *= (_AMBIENT + _DIFFUSE * facing)[:, None]
-        color[self._geom < 0] = self._background
+        if self._geom.min() < 0:
+            color[self._geom < 0] = self._background
         image: ImageArray = color.astype(np.uint8).reshape(self._height, self._width, 3)
         self._draw_thread(image, data, position, axes)
         return image
@@ -141,8 +144,7 @@ class GLRenderer:
 @lru_cache(maxsize=1)
 def opengl_works() -> bool:
     """Whether MuJoCo can open an OpenGL context here. Asked in a process of its own, since a bad driver may crash."""
-    code = "import mujoco; mujoco.GLContext(8, 8).make_current(); m = mujoco.MjModel.from_xml_string('<mujoco/>'); "
-    code += "mujoco.MjrContext(m, 100)"
+    code = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).close()"
     try:
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=30, env=os.environ.copy())
     except subprocess.TimeoutExpired:

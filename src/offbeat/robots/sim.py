@@ -53,9 +53,10 @@ class SimWorld:
         # Physics steps and camera ticks are counted from here (s), so that a seeded reset repeats at any time.
         self._origin_s = clock.now()
         self._steps = 0
-        self._target = np.zeros(JOINTS)
+        # Velocities (n, 7) rad/s of the ramp under way, one a physics step, and how many of them have been applied.
+        self._path = np.zeros((0, JOINTS))
+        self._ramp_step = 0
         self._ramp = _RAMP_SHARE * panda.ACCELERATION_LIMIT_RAD_S2 * self.scene.timestep_s
-        self._ramping = False
         self._next_tick = 0
         self._ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
         self._half_bag = self.scene.bag_size_m[2] / 2
@@ -71,11 +72,10 @@ class SimWorld:
             if self._steps >= goal:
                 return
             count = min(goal, self._next_tick_step()) - self._steps
-            if self._ramping:
+            if self._ramp_step < len(self._path):
                 count = 1
-                control = self.data.ctrl
-                control += np.clip(self._target - control, -self._ramp, self._ramp)
-                self._ramping = not np.array_equal(control, self._target)
+                self.data.ctrl[:] = self._path[self._ramp_step]
+                self._ramp_step += 1
             mujoco.mj_step(self.model, self.data, count)
             self._steps += count
 
@@ -96,8 +96,11 @@ class SimWorld:
     def hold(self, joint_rad_s: FloatArray) -> None:
         """Ramp to this joint velocity (7,) rad/s and hold it."""
         self.advance()
-        self._target = np.asarray(joint_rad_s, float).copy()
-        self._ramping = True
+        change = np.asarray(joint_rad_s, float) - self.data.ctrl
+        steps = math.ceil(float(np.max(np.abs(change) / self._ramp)) - 1e-9)
+        reach = self._ramp * np.arange(1, steps + 1)[:, None]
+        self._path = self.data.ctrl + np.minimum(np.maximum(change, -reach), reach)
+        self._ramp_step = 0
 
     def joints(self) -> tuple[FloatArray, FloatArray]:
         """Joint positions (7,) rad and velocities (7,) rad/s at the clock's time."""
@@ -120,7 +123,7 @@ class SimWorld:
         yaw = placement.bag_yaw_rad / 2
         self.data.qpos[JOINTS:] = [*placement.bag_xy_m, self._half_bag, math.cos(yaw), 0.0, 0.0, math.sin(yaw)]
         mujoco.mj_forward(self.model, self.data)
-        self._target, self._ramping = np.zeros(JOINTS), False
+        self._path, self._ramp_step = np.zeros((0, JOINTS)), 0
         now = self._clock.now()
         self._steps = self._steps_until(now)
         self._next_tick = math.floor((now - self._origin_s) * self._rate_hz + 1e-6) + 1
@@ -136,8 +139,7 @@ class SimWorld:
             "physics": state,
             "origin_s": self._origin_s,
             "steps": self._steps,
-            "target": self._target.copy(),
-            "ramping": self._ramping,
+            "path": self._path[self._ramp_step :].copy(),
             "next_tick": self._next_tick,
             "ticks": [(tick, qpos.copy()) for tick, qpos in self._ticks],
         }
@@ -147,8 +149,8 @@ class SimWorld:
         mujoco.mj_setState(self.model, self.data, np.asarray(state["physics"]), _STATE)
         mujoco.mj_forward(self.model, self.data)
         mujoco.mj_setState(self.model, self.data, np.asarray(state["physics"]), _STATE)
-        self._steps, self._ramping = int(state["steps"]), bool(state["ramping"])
-        self._target, self._next_tick = np.array(state["target"]), int(state["next_tick"])
+        self._steps, self._next_tick = int(state["steps"]), int(state["next_tick"])
+        self._path, self._ramp_step = np.array(state["path"]), 0
         self._origin_s = float(state["origin_s"])
         self._ticks = deque(((int(t), np.array(q)) for t, q in state["ticks"]), maxlen=_TICKS_KEPT)
 
