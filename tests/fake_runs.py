@@ -15,7 +15,7 @@ from offbeat.timing.profile import Stage
 
 COLUMNS = (
     "episode", "steps", "return", "robot_s", "training_s", "updates", "missed", "response_ms_median",
-    "critic_loss", "actor_loss", "temperature", "entropy",
+    "lateness_ms_p99", "critic_loss", "actor_loss", "temperature", "entropy",
 )  # fmt: skip
 
 COST_S = {Stage.ACT: 0.003, Stage.STORE: 0.0005, Stage.SAMPLE: 0.0044, Stage.UPDATE: 0.05}
@@ -42,7 +42,9 @@ def write_run(directory: Path, finished: bool = True, **choices: Any) -> RunConf
         training_s = (episode + 1) * config.env.episode_s
         response_ms = 1e3 * float(np.median([row[9] for row in new_cycles]))
         losses = [1.0, -2.0, 0.1, 3.0] if updates else [""] * 4
-        rows.append([episode, config.env.episode_steps, value, clock_s, training_s, updates, 0, response_ms, *losses])
+        rows.append(
+            [episode, config.env.episode_steps, value, clock_s, training_s, updates, 0, response_ms, 0.0, *losses]
+        )
     with (directory / "episodes.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -81,9 +83,10 @@ def _episode(
             free_s = end_s + cost[Stage.UPDATE][step]
         updates += learning
         deadline_s = observed_s + config.env.cycle_s
+        late_s = rng.exponential(2e-5) if config.clock == "wall" else 0.0
         cycles.append(
-            (episode, step, observed_s - 0.03, observed_s, act_begin_s, sent_s, sent_s, deadline_s, 0.0,
-             sent_s - observed_s, 1.0, 0.1, updates, 0.02)
+            (episode, step, observed_s - 0.03, observed_s, act_begin_s, sent_s, sent_s, deadline_s, late_s,
+             sent_s - observed_s, 1.0, 0.1, updates, 0.02, max(0.0, deadline_s - now_s), 0.0005, 0.001, 0)
         )  # fmt: skip
     return updates, cycles, stages
 
@@ -97,7 +100,8 @@ def _write_summary(directory: Path, config: RunConfig, rows: list[Any], cycles: 
         "return_first20": float(np.mean(returns[:20])), "return_last20": float(np.mean(returns[-20:])),
         "return_mean": float(np.mean(returns)),
         "response_ms": {"p50": p50, "p99": p99, "max": slowest},
-        "missed_deadlines": 0, "robot_s": rows[-1][3], "wall_s": 12.5, "schedule": config.schedule, "clock": "virtual",
+        "missed_deadlines": 0, "robot_s": rows[-1][3], "wall_s": 12.5, "schedule": config.schedule,
+        "clock": config.clock,
         "profile": config.profile, "seed": config.seed, "setting": config.setting, "scale": config.scale,
         "preset": config.preset, "cycle_s": config.env.cycle_s, "dry": config.dry, "minutes": config.minutes,
     }  # fmt: skip

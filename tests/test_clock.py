@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from offbeat.timing.clock import CycleGrid, VirtualClock
+from offbeat.timing.clock import ROUNDING_S, CycleGrid, VirtualClock
 from offbeat.timing.profile import Stage, load_profile
 
 
@@ -221,9 +221,10 @@ def test_a_missed_deadline_leaves_the_grid_where_it_is() -> None:
     grid = CycleGrid(0.04)
     grid.start(0.0)
     clock.sleep_until(0.055)
-    deadline_s, lateness_s = grid.wait(clock)
-    assert (deadline_s, lateness_s) == (0.04, pytest.approx(0.015))
-    assert grid.wait(clock) == (0.08, 0.0)
+    wake = grid.wait(clock)
+    assert wake == (0.04, pytest.approx(-0.015), pytest.approx(0.015)) and wake.missed
+    wake = grid.wait(clock)
+    assert wake == (0.08, pytest.approx(0.025), 0.0) and not wake.missed
 
 
 def test_later_than_a_whole_cycle_restarts_the_grid() -> None:
@@ -231,8 +232,8 @@ def test_later_than_a_whole_cycle_restarts_the_grid() -> None:
     grid = CycleGrid(0.04)
     grid.start(0.0)
     clock.sleep_until(0.095)
-    assert grid.wait(clock) == (0.04, pytest.approx(0.055))
-    assert grid.wait(clock) == (pytest.approx(0.135), 0.0)
+    assert grid.wait(clock) == (0.04, pytest.approx(-0.055), pytest.approx(0.055))
+    assert grid.wait(clock) == (pytest.approx(0.135), pytest.approx(0.04), 0.0)
 
 
 @given(st.lists(st.floats(0.0, 0.2), min_size=1, max_size=40))
@@ -244,7 +245,8 @@ def test_a_grid_never_goes_back_and_reports_what_the_clock_says(work_s: list[flo
     for seconds in work_s:
         begin_s = clock.now()
         clock.sleep_until(begin_s + seconds)
-        deadline_s, lateness_s = grid.wait(clock)
+        deadline_s, slack_s, lateness_s = grid.wait(clock)
+        assert lateness_s == pytest.approx(max(0.0, -slack_s), abs=ROUNDING_S)
         assert deadline_s > last_s
         assert clock.now() == pytest.approx(deadline_s + lateness_s)
         assert deadline_s <= begin_s + 0.04 + 1e-9  # never more than a cycle to wait

@@ -19,7 +19,7 @@ from offbeat.timing.profile import load_profile
 
 INFO = {
     *("flange_m", "joint_rad", "joint_rad_s", "sent_rad_s", "applied_action", "mask_share", "response_s"),
-    *("lateness_s", "captured_s", "observed_s", "sent_s", "deadline_s"),
+    *("lateness_s", "captured_s", "observed_s", "sent_s", "deadline_s", "slack_s", "robot_s", "camera_s"),
 }
 
 
@@ -43,6 +43,7 @@ def test_a_step_ends_at_its_deadline() -> None:
     assert clock.now() == info["deadline_s"] == pytest.approx(4.04)
     assert (info["observed_s"], info["sent_s"], info["lateness_s"]) == (4.0, 4.003, 0.0)
     assert info["response_s"] == pytest.approx(0.003)
+    assert (info["slack_s"], info["robot_s"], info["camera_s"]) == (pytest.approx(0.037), 0.0, 0.0)
     assert set(info) == INFO
 
 

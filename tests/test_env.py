@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from offbeat.safety import SafetyLimits
 from offbeat.tasks.servo import ServoPolicy
 from offbeat.timing.clock import VirtualClock
 from offbeat.timing.profile import Stage, load_profile
+from offbeat.timing.wall import WallClock
 
 LIMITS = SafetyLimits()
 
@@ -120,8 +123,6 @@ def test_unknown_environment_field_is_one_clear_sentence() -> None:
 
 
 def timed_env(costs: str, cycle_s: float = 0.05) -> tuple[RealTimeEnv, VirtualClock]:
-    from dataclasses import replace
-
     config = make_config("async-base", "cpu").env
     clock = VirtualClock(load_profile(costs), seed=0)
     config = replace(config, fast_reset=True, cycle_s=cycle_s)
@@ -161,6 +162,48 @@ def test_late_deadline_is_counted() -> None:
         pass
     info = env.step(np.zeros(7, np.float32))[4]
     assert info["lateness_s"] == pytest.approx(0.010)
+
+
+def test_a_cycle_says_what_was_left_of_it_and_what_robot_and_camera_took() -> None:
+    env, clock = timed_env("constant:act=20,store=0,sample=0,update=0")
+    env.reset(seed=0)
+    for expected_s in (0.030, 0.030):
+        with clock.stage(Stage.ACT):
+            pass
+        info = env.step(np.zeros(7, np.float32))[4]
+        assert info["slack_s"] == pytest.approx(expected_s)
+        assert (info["robot_s"], info["camera_s"]) == (0.0, 0.0)  # simulated time does not pass in them
+
+
+def test_on_the_wall_clock_robot_and_camera_cost_what_they_took() -> None:
+    config = replace(make_config("async-base", "cpu").env, fast_reset=True, reset_s=0.0, renderer="rays")
+    clock = WallClock()
+    env = RealTimeEnv(config, clock, SimRig(config, clock))
+    env.reset(seed=0)
+    info = env.step(np.zeros(7, np.float32))[4]
+    spent_s = info["robot_s"] + info["camera_s"]
+    assert info["robot_s"] > 0.0 and info["camera_s"] > 0.0
+    # All that was spent lies between the observation and the beginning of the waiting.
+    assert spent_s <= info["deadline_s"] - info["slack_s"] - info["observed_s"]
+    env.close()
+
+
+@pytest.mark.parametrize("stop_when_late", [False, True])
+def test_after_a_missed_deadline_the_arm_holds_or_stops(stop_when_late: bool) -> None:
+    clock = VirtualClock(load_profile("constant:act=60,store=0,sample=0,update=0"), seed=0)
+    config = replace(make_config("async-base", "cpu").env, fast_reset=True, cycle_s=0.05)
+    env = RealTimeEnv(config, clock, SimRig(config, clock), stop_when_late=stop_when_late)
+    env.reset(seed=0)
+    action = np.array([1, 0, 0, 0, 0, 0, 0], np.float32)
+    env.step(action)  # in time
+    with clock.stage(Stage.ACT):
+        pass
+    env.step(action)  # 10 ms late
+    clock.sleep_until(clock.now() + 0.03)
+    speed_rad_s = env._robot.read_state().joint_rad_s[0]
+    assert speed_rad_s == pytest.approx(0.0 if stop_when_late else 0.2, abs=0.01)
+    sent = env.step(action)[4]["sent_rad_s"]
+    assert sent[0] == pytest.approx(0.2)  # it goes on with the next command
 
 
 def test_fast_reset_charges_its_time_and_real_moves_take_theirs() -> None:

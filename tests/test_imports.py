@@ -23,11 +23,11 @@ PACKAGE = ROOT / "src" / "offbeat"
 
 # Bottom first. `report` stands beside the layers: it reads run directories, and only the top shows what it made.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "types", "config", "timing", "machine"}),
+    frozenset({"errors", "types", "config", "timing", "machine", "shared_memory", "signals"}),
     frozenset({"env", "dry", "replay", "sac", "robots", "tasks", "safety"}),
     frozenset({"schedules"}),
     frozenset({"build"}),
-    frozenset({"run", "checkpoint", "measure"}),
+    frozenset({"run", "directory", "checkpoint", "measure", "wall", "jobs"}),
     frozenset({"demo", "doctor", "film", "progress"}),
     frozenset({"cli", "__main__"}),
 )

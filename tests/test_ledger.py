@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from offbeat.errors import RunError
+from offbeat.timing.causes import Cause, find_cause
 from offbeat.timing.ledger import CYCLE_DTYPE, STAGE_DTYPE, Ledger, read_cycles, read_episodes, read_stages
 from offbeat.timing.profile import Stage
 
@@ -26,6 +27,9 @@ def make_info(observed_s: float = 1.0, response_s: float = 0.003, lateness_s: fl
         "lateness_s": lateness_s,
         "response_s": response_s,
         "mask_share": 0.25,
+        "slack_s": -lateness_s if lateness_s else 0.04 - response_s,
+        "robot_s": 0.0005,
+        "camera_s": 0.001,
     }
 
 
@@ -55,7 +59,9 @@ def test_a_cycles_row_holds_the_chain_from_light_to_deadline(tmp_path: Path) -> 
     assert [row[name] for name in ("lateness_s", "response_s", "reward", "mask_share")] == pytest.approx(
         [0.0, 0.003, 2.0, 0.25]
     )
-    assert row["weights_age_s"] == pytest.approx(0.1)
+    assert [row[name] for name in ("weights_age_s", "slack_s", "robot_s", "camera_s", "cause")] == pytest.approx(
+        [0.1, 0.037, 0.0005, 0.001, 0]
+    )
 
 
 def test_a_learner_that_acts_has_the_weights_of_its_last_update() -> None:
@@ -87,9 +93,9 @@ def test_an_episodes_line(tmp_path: Path) -> None:
     record_episode(log, 1)
     assert (tmp_path / "episodes.csv").read_text() == (
         "episode,steps,return,robot_s,training_s,updates,missed,response_ms_median,"
-        "critic_loss,actor_loss,temperature,entropy\n"
-        "0,3,4.5,0.12,0.12,0,1,4.0,,,,\n"
-        "1,3,4.5,10.12,0.24,3,1,4.0,2.0,-1.0,0.1,2.0\n"
+        "lateness_ms_p99,critic_loss,actor_loss,temperature,entropy\n"
+        "0,3,4.5,0.12,0.12,0,1,4.0,1.96,,,,\n"
+        "1,3,4.5,10.12,0.24,3,1,4.0,1.96,2.0,-1.0,0.1,2.0\n"
     )
     episodes = read_episodes(tmp_path)
     assert episodes["updates"].tolist() == [0, 3]
@@ -184,5 +190,64 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
 
 
 def test_rows_have_no_padding_and_a_fixed_byte_order() -> None:
-    assert (CYCLE_DTYPE.itemsize, STAGE_DTYPE.itemsize) == (2 * 4 + 6 * 8 + 6 * 4, 1 + 2 * 8)
-    assert all(CYCLE_DTYPE[name].byteorder in "<=" for name in CYCLE_DTYPE.names)
+    assert (CYCLE_DTYPE.itemsize, STAGE_DTYPE.itemsize) == (2 * 4 + 6 * 8 + 9 * 4 + 1, 1 + 2 * 8)
+    assert all(CYCLE_DTYPE[name].byteorder in "<=|" for name in CYCLE_DTYPE.names)
+
+
+def miss(
+    log: Ledger, stages: list[tuple[Stage, float, float]], slack_s: float, lateness_s: float, version: int | None = None
+) -> str:
+    """The cause given to a cycle observed at 1.0 s, due at 1.04 s, whose robot took 2 ms and whose camera 3 ms."""
+    for event in stages:
+        log.on_stage(*event)
+    info = make_info() | {"lateness_s": lateness_s, "slack_s": slack_s, "robot_s": 0.002, "camera_s": 0.003}
+    log.step(0.0, info, version)
+    return Cause(log.cycles()["cause"][-1]).name
+
+
+@pytest.mark.parametrize(
+    ("stages", "slack_s", "lateness_s", "cause"),
+    [
+        ([(Stage.ACT, 1.005, 1.02)], 0.018, 0.0, "NONE"),
+        ([(Stage.ACT, 1.005, 1.02)], 0.018, 0.0009, "NONE"),  # the scheduler's usual
+        ([(Stage.ACT, 1.005, 1.02)], 0.018, 0.005, "SCHEDULER"),
+        ([(Stage.ACT, 1.005, 1.05)], -0.01, 0.01, "ACT"),
+        ([(Stage.STORE, 1.003, 1.04), (Stage.ACT, 1.04, 1.048)], -0.01, 0.01, "STORE"),
+        ([(Stage.SAMPLE, 1.003, 1.01), (Stage.UPDATE, 1.01, 1.05)], -0.01, 0.01, "UPDATE"),
+        ([(Stage.ACT, 0.5, 0.9), (Stage.ACT, 1.005, 1.01)], -0.01, 0.01, "SCHEDULER"),  # 38 ms in none of them
+        ([(Stage.ACT, 1.005, 1.049), (Stage.UPDATE, 1.06, 1.2)], -0.01, 0.01, "ACT"),  # the next cycle's update
+    ],
+)
+def test_a_missed_deadline_is_put_down_to_what_took_the_most_time(
+    stages: list[tuple[Stage, float, float]], slack_s: float, lateness_s: float, cause: str
+) -> None:
+    log = Ledger(None, 0.04)
+    log.begin_episode(0)
+    assert miss(log, stages, slack_s, lateness_s) == cause
+    assert log.end_episode(2.0).missed == (cause != "NONE")
+    assert sum(log.summary()["missed_by_cause"].values()) == (cause != "NONE")
+
+
+def test_updates_beside_the_loop_are_no_cause() -> None:
+    stages = [(Stage.UPDATE, 1.001, 1.045), (Stage.ACT, 1.003, 1.03), (Stage.SAMPLE, 1.0, 1.04)]
+    for version, cause in ((None, "UPDATE"), (3, "ACT")):
+        log = Ledger(None, 0.04)
+        log.begin_episode(0)
+        assert miss(log, stages, -0.01, 0.01, version) == cause
+
+
+def test_a_cycle_that_began_late_is_put_down_to_what_made_it_late() -> None:
+    log = Ledger(None, 0.04)
+    log.begin_episode(0)
+    assert miss(log, [(Stage.UPDATE, 1.003, 1.075)], -0.035, 0.035) == "UPDATE"
+    info = make_info(1.075) | {"deadline_s": 1.08, "slack_s": -0.002, "lateness_s": 0.002}
+    log.on_stage(Stage.ACT, 1.0765, 1.082)
+    log.step(0.0, info)
+    assert Cause(log.cycles()["cause"][-1]) is Cause.UPDATE
+
+
+def test_robot_and_camera_are_causes_too() -> None:
+    parts_s = [(Cause.ROBOT, 0.02), (Cause.CAMERA, 0.021), (Cause.ACT, 0.003)]
+    assert find_cause(-0.004, 0.004, 0.044, parts_s) is Cause.CAMERA
+    parts_s[0] = (Cause.ROBOT, 0.022)
+    assert find_cause(-0.006, 0.006, 0.046, parts_s) is Cause.ROBOT

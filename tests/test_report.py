@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,17 @@ from offbeat.report import write_report
 from offbeat.report.curves import (
     bootstrap_band,
     flow_window,
+    histogram_percent,
     learning_curve,
     paper_curve,
     response_edges,
-    response_histogram,
     smooth,
     stage_times_ms,
 )
 from offbeat.report.html import inline_svg
 from offbeat.report.read import group_runs, read_run, read_runs
 from offbeat.report.table import describe, table_rows, table_values
+from offbeat.report.timing import TIMING_HEADINGS, timing_rows, timing_values
 from offbeat.timing.profile import Stage
 
 
@@ -71,7 +73,7 @@ def test_bootstrap_band_is_as_wide_as_the_normal_one() -> None:
 
 
 def test_histogram_counts_every_cycle_once() -> None:
-    share = response_histogram(np.array([0.5, 1.5, 1.6, 99.0]), np.array([0.0, 1.0, 2.0, 3.0]))
+    share = histogram_percent(np.array([0.5, 1.5, 1.6, 99.0]), np.array([0.0, 1.0, 2.0, 3.0]))
     np.testing.assert_allclose(share, [25.0, 50.0, 25.0])
 
 
@@ -172,6 +174,37 @@ def test_report_is_one_page_that_needs_nothing_else(runs: Path, tmp_path: Path) 
     with (page.parent / "response.csv").open(newline="") as file:
         percent = [float(row["percent"]) for row in csv.DictReader(file) if row["group"] == "sequential, 75 ms"]
     assert sum(percent) == pytest.approx(100, abs=0.01)
+
+
+def test_a_run_on_the_wall_clock_shows_how_it_kept_its_deadlines(runs: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "wall", setting="async-base", clock="wall")
+    page = write_report([tmp_path / "wall", runs / "sequential"], tmp_path / "out")
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<svg") == 6 and "How late each cycle ended" in text
+    with (page.parent / "lateness.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["group"] == "asynchronous, 40 ms"]
+    assert sum(float(row["percent"]) for row in rows) == pytest.approx(100, abs=0.01)
+    assert 0.005 < np.average([float(r["from_ms"]) for r in rows], weights=[float(r["percent"]) for r in rows]) < 0.02
+
+
+def test_the_timing_table_says_where_the_time_went(runs: Path) -> None:
+    run = read_run(runs / "asynchronous")
+    values = timing_values(run)
+    assert set(values) == set(TIMING_HEADINGS)
+    assert values["missed_deadlines"] == 0 and values["causes"] is None
+    assert values["update_mean_ms"] == pytest.approx(52.5, abs=1.0)  # 50 ms and up to a fifth more
+    # Learned in half of the episodes, in every second cycle, and 4 of 10 s are resets.
+    assert values["update_percent"] == pytest.approx(100 * 52.5 / 80 * 0.5 * 0.6, abs=1.0)
+    assert values["batch_wait_ms"] == pytest.approx(0.0, abs=1e-6)  # the invented updater takes each at once
+    assert values["sample_age_ms"] == pytest.approx(4.6, abs=0.3)
+    (row,) = timing_rows(group_runs([run]))
+    assert row["causes"] == "–" and row["lateness_p99_ms"] == "0.000"  # noqa: RUF001
+
+
+def test_causes_of_missed_deadlines_stand_in_order(runs: Path) -> None:
+    run = read_run(runs / "asynchronous")
+    missed = {"missed_deadlines": 1203, "missed_by_cause": {"act": 3, "camera": 0, "scheduler": 1200}}
+    assert timing_values(replace(run, summary={**run.summary, **missed}))["causes"] == "scheduler 1,200, act 3"
 
 
 def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:

@@ -1,23 +1,29 @@
-"""The only place that names concrete classes: from a configuration to the boxes of Figure 3, joined but not yet run."""
+"""The only place that names concrete classes: from a configuration to the boxes of Figure 3, joined, and their loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from offbeat.config import RunConfig
 from offbeat.replay import Allocate, FrameReplay, zeros
+from offbeat.schedules.asynchronous import run_asynchronous
 from offbeat.schedules.channels import BatchSlots, WeightBuffer
+from offbeat.schedules.reactive import run_reactive
+from offbeat.schedules.sequential import run_sequential
+from offbeat.schedules.shared import Board, SharedSlots, SharedWeights, pin
 from offbeat.schedules.workers import SampleWorker, UpdateWorker
-from offbeat.timing.clock import VirtualClock
-from offbeat.timing.ledger import Ledger
+from offbeat.timing.clock import Clock, VirtualClock
+from offbeat.timing.ledger import EpisodeRecord, Ledger
 from offbeat.timing.profile import TimingProfile
+from offbeat.timing.wall import WallClock
 from offbeat.types import Batch
 
-SLOTS = 2  # one is filled while the other is used
+_SLOTS = 2  # one is filled while the other is used
 _SAMPLING_KEY = 0x5A3B  # keeps the sampling stream apart from every other use of the run's seed
 
 
@@ -75,10 +81,11 @@ def build_parts(config: RunConfig, profile: TimingProfile, log: Ledger, allocate
     Raises: ConfigError, RunError when the configuration cannot be built on this machine.
     """
     clock = VirtualClock(profile, config.seed, log.on_stage)
-    rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(_SAMPLING_KEY,)))
-    env, learner, replay = build_env(config, clock, config.seed), _learner(config), _replay(config, allocate)
+    rng = build_rng(config)
+    # One thread: sums of floats depend on how many threads share them.
+    env, learner, replay = build_env(config, clock, config.seed), build_learner(config, 1), _replay(config, allocate)
     policy = learner.policy
-    batches = [_batch(config) for _ in range(SLOTS)]
+    batches = [build_batch(config) for _ in range(_SLOTS)]
     weights = WeightBuffer()
     beside: dict[str, Any] = {}
     if config.schedule == "asynchronous":
@@ -90,6 +97,20 @@ def build_parts(config: RunConfig, profile: TimingProfile, log: Ledger, allocate
         clock.attach(updater)
         beside = {"policy": policy, "weights": weights, "slots": slots, "sampler": sampler, "updater": updater}
     return Parts(clock, env, replay, learner, policy, log, rng, batches[0], weights, beside)
+
+
+def run_schedule(
+    parts: Any, config: RunConfig, start_episode: int, after_episode: Callable[[EpisodeRecord], None]
+) -> None:
+    """Run parts, `Parts` or those of the wall clock, under the schedule of the configuration."""
+    env, replay, clock, log = parts.env, parts.replay, parts.clock, parts.log
+    if config.schedule == "asynchronous":
+        run_asynchronous(env, parts.policy, replay, parts.weights, clock, config, log, start_episode, after_episode)
+        return
+    loop = {"sequential": run_sequential, "reactive": run_reactive}[config.schedule]
+    sampling: dict[str, Any] = {"rng": parts.rng, "batch": parts.batch}
+    span: dict[str, Any] = {"start_episode": start_episode, "after_episode": after_episode}
+    loop(env, parts.learner, replay, clock, config, log, **sampling, **span)
 
 
 def build_env(config: RunConfig, clock: VirtualClock, seed: int) -> Any:
@@ -104,39 +125,102 @@ def build_env(config: RunConfig, clock: VirtualClock, seed: int) -> Any:
     return RealTimeEnv(config.env, clock, SimRig(config.env, clock), seed)
 
 
-def build_policy(config: RunConfig) -> Any:
-    """A policy with initial weights of its own."""
+def build_served_env(config: RunConfig, clock: WallClock, rig: Any, seed: int) -> Any:
+    """The environment of a configuration on the wall clock, with the rig that `build_served_rig` made."""
+    from offbeat.env import RealTimeEnv
+
+    return RealTimeEnv(config.env, clock, rig, seed, stop_when_late=config.wall.overrun == "stop")
+
+
+def build_served_rig(config: RunConfig, clock: WallClock, log: Path) -> Any:
+    """The simulated arm in a process that outlives this one until it stands. Raises: RobotError when it won't start."""
+    from offbeat.robots.served import ServedRig
+
+    return ServedRig(config.env, clock, clock.epoch_s, config.watchdog_s, log)
+
+
+def build_policy(config: RunConfig, seed: int | None = None) -> Any:
+    """A policy with initial weights of its own. seed: of its noise, by default that of the run."""
     if config.dry:
         from offbeat.dry import DryPolicy
 
         return DryPolicy()
     from offbeat.sac.policy import Policy
 
-    return Policy(config.sac, config.env, config.seed)
+    return Policy(config.sac, config.env, config.seed if seed is None else seed)
 
 
-def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
-    """The replay of a configuration.
-
-    It never holds more than the run makes. Its margin is what is added between two checkpoints, when it can wrap.
-    """
-    env, total = config.env, config.episodes * config.env.episode_steps
-    between = config.checkpoint_episodes * env.episode_steps
-    capacity, margin = (total, 0) if total <= config.replay_steps else (config.replay_steps, between)
-    return FrameReplay(
-        capacity, env.stack, env.height, env.width, allocate, margin=margin, episode_steps=env.episode_steps
-    )
-
-
-def _learner(config: RunConfig) -> Any:
+def build_learner(config: RunConfig, threads: int) -> Any:
+    """The agent that learns. threads: cores that torch may use in this process."""
     if config.dry:
         from offbeat.dry import DryLearner
 
         return DryLearner()
     from offbeat.sac.learner import Learner
 
-    # One thread: sums of floats depend on how many threads share them.
-    return Learner(config.sac, config.env, config.seed, threads=1)
+    return Learner(config.sac, config.env, config.seed, threads)
+
+
+def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
+    """The replay of a configuration.
+
+    It never holds more than the run makes. Its margin is what is added between two checkpoints, when it can wrap: on
+    the wall clock always, since episodes that were cut short come on top of those of the run.
+    """
+    env, total = config.env, config.episodes * config.env.episode_steps
+    between = config.checkpoint_episodes * env.episode_steps
+    can_wrap = total > config.replay_steps or config.clock == "wall"
+    capacity, margin = min(total, config.replay_steps), between if can_wrap else 0
+    return FrameReplay(
+        capacity, env.stack, env.height, env.width, allocate, margin=margin, episode_steps=env.episode_steps
+    )
+
+
+def build_rng(config: RunConfig, begun: int = 0) -> np.random.Generator:
+    """The random stream of sampling; another one for each number of batches that were sampled before it began."""
+    return np.random.default_rng(
+        np.random.SeedSequence(config.seed, spawn_key=(_SAMPLING_KEY, begun)[: 1 + (begun > 0)])
+    )
+
+
+def build_batch(config: RunConfig) -> Batch:
+    """A minibatch to sample into."""
+    if config.dry:
+        from offbeat.dry import make_dry_batch
+
+        return make_dry_batch()
+    return Batch.empty(config.sac.batch_size, config.env.stack, config.env.height, config.env.width)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What the processes of a run on the wall clock share; given to each when it is spawned."""
+
+    slots: SharedSlots
+    weights: SharedWeights
+    board: Board
+
+
+def build_channels(config: RunConfig, policy: Any, processes: int) -> Channels:
+    """Memory for the run's batches, the policy's weights, and a board for so many worker processes."""
+    env = config.env
+    slots = SharedSlots(config.sac.batch_size, env.stack, env.height, env.width, _SLOTS)
+    return Channels(slots, SharedWeights(len(policy.weights())), Board(processes))
+
+
+def build_sampler(config: RunConfig, channels: Channels, allocate: Allocate, started: int) -> SampleWorker:
+    """The sampling stage of a worker process. started: batches that were sampled, and used, before it."""
+    replay, rng = build_replay(config, allocate), build_rng(config, started)
+    sampler = SampleWorker(replay, channels.slots, rng, config.warmup_steps, config.max_updates_per_step)  # type: ignore[arg-type]
+    sampler.load_state_dict(sampler.state_dict() | {"started": started})
+    return sampler
+
+
+def build_updater(learner: Any, channels: Channels, clock: Clock) -> UpdateWorker:
+    """The updating stage of a worker process; batches go to a GPU from where they lie."""
+    for batch in channels.slots.batches:
+        pin(batch)
+    return UpdateWorker(learner, channels.slots, channels.weights, clock, channels.board.on_update)  # type: ignore[arg-type]
 
 
 def _replay(config: RunConfig, allocate: Allocate) -> Any:
@@ -145,11 +229,3 @@ def _replay(config: RunConfig, allocate: Allocate) -> Any:
 
         return DryReplay(config.replay_steps)
     return build_replay(config, allocate)
-
-
-def _batch(config: RunConfig) -> Batch:
-    if config.dry:
-        from offbeat.dry import make_dry_batch
-
-        return make_dry_batch()
-    return Batch.empty(config.sac.batch_size, config.env.stack, config.env.height, config.env.width)

@@ -26,17 +26,18 @@ import tyro
 from rich.console import Console
 
 from offbeat.config import RunConfig, make_config
-from offbeat.errors import ConfigError, OffbeatError, UserError
+from offbeat.directory import read_config
+from offbeat.errors import ConfigError, OffbeatError, UserError, WorkerError
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
-"""Exit codes: something the user can put right; a robot or an invariant that failed; Ctrl-C."""
+"""Exit codes: something the user can put right; a robot, process or invariant that failed; Ctrl-C (SIGTERM: 143)."""
 
 _Config = Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
 @dataclass(frozen=True)
 class Train:
-    """Run one configuration under the virtual clock, into a directory of its own.
+    """Run one configuration into a directory of its own, in virtual time or, with --clock wall, in real time.
 
     Base: --setting async-base, async-highres, sync-base or sync-highres; --scale paper or cpu; --preset default or
     paper. They decide the defaults of all other options below.
@@ -61,7 +62,7 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run that was stopped, from its last checkpoint, to the same bytes."""
+    """Go on with a run that was stopped, from its last checkpoint; in virtual time to the same bytes."""
 
     directory: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Directory of the run."""
@@ -69,7 +70,7 @@ class Resume:
     def __call__(self) -> int:
         """Go on, showing progress. Raises: UserError."""
         from offbeat.progress import show_progress
-        from offbeat.run import read_config, resume
+        from offbeat.run import resume
 
         console = Console()
         config = read_config(self.directory)
@@ -163,6 +164,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(exit_.code or 0)
     except UserError as error:
         return _complain(error, USER_ERROR)
+    except WorkerError as error:
+        if error.trace:
+            _print_error(error.trace.rstrip())
+        return _complain(error, FAILURE)
     except OffbeatError as error:
         return _complain(error, FAILURE)
     except KeyboardInterrupt:
@@ -195,11 +200,13 @@ def describe(config: RunConfig) -> str:
     env, sac, cycle_ms = config.env, config.sac, config.env.cycle_s * 1e3
     frame = env.height * env.width * 3
     held = min(config.replay_steps, config.episodes * env.episode_steps)
+    time = "wall clock" if config.clock == "wall" else f"profile {config.profile}, virtual clock"
+    time += ", dry" if config.dry else ""
     per = "step" if sac.discount_per_s == 0 else f"{sac.discount_per_s * 1e3:g} ms"
     return "\n".join(
         (
             f"{config.setting}, {config.scale} scale, {config.preset} preset, {config.schedule}, seed {config.seed}; "
-            f"profile {config.profile}, virtual clock{', dry' if config.dry else ''}",
+            + time,
             f"  cycle     {cycle_ms:g} ms; images {env.width}x{env.height}; "
             f"a stack of {env.stack} spans {(env.stack - 1) * cycle_ms:g} ms",
             f"  run       {config.minutes:g} min = {config.episodes} episodes of {env.episode_s:g} s "
@@ -269,10 +276,10 @@ def _check_finite(value: Any, name: str = "") -> None:
 
 @contextlib.contextmanager
 def _stoppable(directory: Path) -> Iterator[None]:
-    """On Ctrl-C say how to go on; what a run has recorded up to its last checkpoint is safe at any time."""
+    """On Ctrl-C or SIGTERM say how to go on; what a run has recorded up to its last checkpoint is always safe."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         hint = "nothing was begun" if not (directory / "checkpoint.pt").exists() else f"offbeat resume {directory}"
         Console(stderr=True).print(
             f"Stopped. To go on from the last checkpoint: {hint}", highlight=False, soft_wrap=True

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offbeat.config import EnvConfig
-from offbeat.timing.clock import Clock, CycleGrid
+from offbeat.timing.clock import Clock, CycleGrid, Wake
 from offbeat.types import JOINTS, PROPRIOCEPTION, Batch, FloatArray, Observation
 
 _OBSERVATION = Observation(image=np.zeros((1, 1, 3), np.uint8), proprioception=np.zeros(PROPRIOCEPTION, np.float32))
@@ -27,6 +27,8 @@ _ROBOT_INFO = {
     "sent_rad_s": np.zeros(JOINTS),
     "applied_action": _ACTION,
     "mask_share": 0.0,
+    "robot_s": 0.0,
+    "camera_s": 0.0,
 }
 for _array in (*_OBSERVATION.values(), _ACTION, _WEIGHTS, *_ROBOT_INFO.values()):
     if isinstance(_array, np.ndarray):
@@ -59,7 +61,7 @@ class DryEnv:
         self._step = 0
         now_s = self._observed_s = self._sent_s = self._clock.now()
         self._grid.start(now_s)
-        return _OBSERVATION, self._info(now_s, now_s, 0.0)
+        return _OBSERVATION, self._info(now_s, Wake(now_s, 0.0, 0.0))
 
     def send(self, action: FloatArray) -> None:
         """The command leaves now."""
@@ -67,8 +69,7 @@ class DryEnv:
 
     def receive(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Wait for the deadline of the cycle and observe."""
-        deadline_s, lateness_s = self._grid.wait(self._clock)
-        info = self._info(self._observed_s, deadline_s, lateness_s)
+        info = self._info(self._observed_s, self._grid.wait(self._clock))
         self._observed_s = self._clock.now()
         self._step += 1
         return _OBSERVATION, 0.0, False, self._step >= self._episode_steps, info
@@ -85,7 +86,7 @@ class DryEnv:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state_dict`."""
 
-    def _info(self, observed_s: float, deadline_s: float, lateness_s: float) -> dict[str, Any]:
+    def _info(self, observed_s: float, wake: Wake) -> dict[str, Any]:
         # The newest image that has had time to arrive was captured at a whole tick of the camera.
         ticks = math.floor((observed_s - self._config.camera_latency_s) * self._config.camera_rate_hz + 1e-9)
         return {
@@ -93,8 +94,9 @@ class DryEnv:
             "captured_s": ticks / self._config.camera_rate_hz,
             "observed_s": observed_s,
             "sent_s": self._sent_s,
-            "deadline_s": deadline_s,
-            "lateness_s": lateness_s,
+            "deadline_s": wake.deadline_s,
+            "slack_s": wake.slack_s,
+            "lateness_s": wake.lateness_s,
             "response_s": self._sent_s - observed_s,
         }
 

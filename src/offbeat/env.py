@@ -22,7 +22,7 @@ from offbeat.robots.models.panda import forward_kinematics
 from offbeat.robots.sim import SimRig
 from offbeat.safety import SafetyLimits, VelocityFilter
 from offbeat.tasks.visual_reacher import VisualReacher
-from offbeat.timing.clock import Clock, CycleGrid, VirtualClock
+from offbeat.timing.clock import Clock, CycleGrid, VirtualClock, Wake
 from offbeat.timing.profile import load_profile
 from offbeat.types import JOINTS, PROPRIOCEPTION, FloatArray, Observation, RobotState
 
@@ -50,11 +50,16 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         seed: int = 0,
         render_mode: str | None = None,
         restart_clock: Callable[[], None] | None = None,
+        stop_when_late: bool = False,
     ) -> None:
-        """restart_clock: sets the clock back to 0 on a seeded reset, where the clock is the environment's alone."""
+        """restart_clock: sets the clock back to 0 on a seeded reset, where the clock is the environment's alone.
+
+        stop_when_late: what happens when a deadline was missed; True: the arm stops until the next command leaves.
+        """
         self.config = config
         self.render_mode = render_mode
         self._restart_clock = restart_clock
+        self._stop_when_late = stop_when_late
         self._clock = clock
         self._rig, self._robot, self._camera = rig, rig.robot, rig.camera
         self._task = VisualReacher()
@@ -69,6 +74,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._state: RobotState = self._robot.read_state()
         self._step = 0
         self._captured_s = self._observed_s = self._sent_s = 0.0
+        self._robot_s = self._camera_s = 0.0
         shape = (config.height, config.width, 3 * config.stack)
         self.observation_space = spaces.Dict(
             {
@@ -103,7 +109,8 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         if not self.config.keep_stack:
             self._stack.clear()
         observation, share = self._observe()
-        return observation, self._info(share, lateness_s=0.0, deadline_s=self._observed_s, response_s=0.0)
+        start = Wake(self._observed_s, slack_s=0.0, lateness_s=0.0)
+        return observation, self._info(share, start, response_s=0.0)
 
     def _reset_by_moves(self) -> None:
         for attempt in range(_RESET_TRIES):
@@ -123,20 +130,30 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._applied = np.clip(action, -1.0, 1.0)
         limit = self.config.action_limit_rad_s
         wanted = np.clip(self._applied, -limit, limit) if self.config.clip_action else self._applied * limit
+        begin_s = self._clock.now()
         self._state = self._robot.read_state()
         self._sent = self._robot.command_velocity(self._filter.filter(wanted.astype(float), self._state))
         self._sent_s = self._clock.now()
+        self._robot_s += self._sent_s - begin_s
 
     def receive(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Sleep to the deadline of the cycle and observe."""
         response_s = self._sent_s - self._observed_s
-        deadline_s, lateness_s = self._grid.wait(self._clock)
+        wake = self._grid.wait(self._clock)
+        if wake.missed and self._stop_when_late:
+            self._robot.stop()
+            self._filter.reset(np.zeros(JOINTS))
         self._step += 1
-        answered_s, answered_captured_s = self._observed_s, self._captured_s
+        # What the cycle that ends here answered and spent; observing begins the next one.
+        answered = {
+            "observed_s": self._observed_s,
+            "captured_s": self._captured_s,
+            "robot_s": self._robot_s,
+            "camera_s": self._camera_s,
+        }
         observation, share = self._observe()
         reward = self._task.reward(share, self.config.cycle_s)
-        info = self._info(share, lateness_s, deadline_s, response_s)
-        info["observed_s"], info["captured_s"] = answered_s, answered_captured_s
+        info = self._info(share, wake, response_s) | answered
         truncated = self._step >= self.config.episode_steps
         if truncated:
             self._robot.stop()
@@ -150,6 +167,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
     def _observe(self) -> tuple[Observation, float]:
         self._observed_s = self._clock.now()
         self._state = self._robot.read_state()
+        read_s = self._clock.now()
         frame = self._camera.read_latest(MAX_IMAGE_AGE_S)
         self._captured_s = frame.captured_s
         size = self.config.stack
@@ -158,9 +176,12 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         observation = Observation(
             image=np.concatenate(self._stack, axis=-1), proprioception=proprioception.astype(np.float32)
         )
-        return observation, self._task.share(frame.image)
+        share = self._task.share(frame.image)
+        self._robot_s = read_s - self._observed_s
+        self._camera_s = self._clock.now() - read_s
+        return observation, share
 
-    def _info(self, share: float, lateness_s: float, deadline_s: float, response_s: float) -> dict[str, Any]:
+    def _info(self, share: float, wake: Wake, response_s: float) -> dict[str, Any]:
         state = self._state
         return {
             "flange_m": forward_kinematics(state.joint_rad)[:3, 3].copy(),
@@ -170,11 +191,14 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
             "applied_action": self._applied.copy(),
             "mask_share": share,
             "response_s": response_s,
-            "lateness_s": lateness_s,
-            "deadline_s": deadline_s,
+            "lateness_s": wake.lateness_s,
+            "slack_s": wake.slack_s,
+            "deadline_s": wake.deadline_s,
             "captured_s": self._captured_s,
             "observed_s": self._observed_s,
             "sent_s": self._sent_s,
+            "robot_s": self._robot_s,
+            "camera_s": self._camera_s,
         }
 
     def render(self) -> Any:

@@ -37,3 +37,14 @@ class MoveTimeoutError(RobotError):
 
 class StaleFrameError(RobotError):
     """The newest image of a camera is older than allowed."""
+
+
+class WorkerError(OffbeatError):
+    """A process beside the interaction has died or got stuck.
+
+    trace: the traceback it sent, or "".
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace

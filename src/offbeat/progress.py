@@ -43,5 +43,7 @@ def show_progress(console: Console, config: RunConfig) -> Iterator[Callable[[Epi
 
 
 def describe(record: EpisodeRecord) -> str:
-    """Return, response time and updates of an episode, in a few words."""
-    return f"return {record.return_:6.1f}  response {record.response_ms_median:5.1f} ms  {record.updates:,} updates"
+    """Return, response time, updates and deadlines of an episode, in a few words."""
+    lateness = f"late {record.lateness_ms_p99:.2f} ms (p99), {record.missed} missed"
+    response = f"response {record.response_ms_median:5.1f} ms"
+    return f"return {record.return_:6.1f}  {response}  {record.updates:,} updates  {lateness}"

@@ -100,7 +100,7 @@ def response_ms(group: Group) -> Array:
     return finite
 
 
-def response_histogram(values_ms: NDArray[Any], edges_ms: NDArray[Any]) -> Array:
+def histogram_percent(values_ms: NDArray[Any], edges_ms: NDArray[Any]) -> Array:
     """Per cent of all cycles in each bin of `edges_ms`; what lies beyond the last edge counts in the last bin."""
     counts, _ = np.histogram(np.clip(values_ms, edges_ms[0], edges_ms[-1]), edges_ms)
     share: Array = 100 * counts / max(1, len(values_ms))
@@ -111,6 +111,19 @@ def response_edges(groups: Sequence[Group], bin_ms: float = 1.0) -> Array:
     """Bin edges (ms) that hold the response times of all groups but the slowest 0.1%."""
     last = max((float(np.percentile(v, 99.9)) for g in groups if (v := response_ms(g)).size), default=bin_ms)
     return np.arange(0.0, np.ceil(last / bin_ms) + 2) * bin_ms
+
+
+def lateness_ms(group: Group) -> Array:
+    """How late every cycle of every run of the group ended (ms)."""
+    late: Array = np.concatenate([np.asarray(run.cycles["lateness_s"], float) for run in group.runs]) * 1e3
+    return late
+
+
+def lateness_edges(groups: Sequence[Group]) -> Array:
+    """Bin edges (ms) for a logarithmic axis, six in a power of ten, from 0.1 microseconds to the latest cycle."""
+    latest = max((float(v.max()) for g in groups if (v := lateness_ms(g)).size), default=0.0)
+    powers = int(np.ceil(np.log10(max(10.0, latest))))
+    return np.logspace(-4, powers, 6 * (powers + 4) + 1)
 
 
 def stage_times_ms(group: Group) -> dict[Stage, Array]:

@@ -23,6 +23,7 @@ from matplotlib.patches import Patch
 
 from offbeat.report import curves
 from offbeat.report.read import Group
+from offbeat.timing.clock import WAKE_S
 from offbeat.timing.profile import Stage
 
 SCHEDULE_COLOURS = {"sequential": "#d55e00", "reactive": "#009e73", "asynchronous": "#0072b2"}
@@ -110,7 +111,7 @@ def draw_responses(groups: Sequence[Group]) -> Figure:
     figure, rows = _figure(1.1 + 1.15 * len(groups), rows=len(groups), sharex=True)
     for axes, group in zip(rows, groups, strict=True):
         values, colour = curves.response_ms(group), SCHEDULE_COLOURS[group.schedule]
-        share = curves.response_histogram(values, edges)
+        share = curves.histogram_percent(values, edges)
         axes.stairs(share, edges, fill=True, color=colour, alpha=0.85)
         axes.set(title=group.label, xlim=(0, edges[-1]), ylim=(0, 1.35 * max(1e-9, share.max())), ylabel="% of cycles")
         axes.grid(axis="x", visible=False)
@@ -134,6 +135,27 @@ def _mark_median(axes: Axes, median: float, top: float, end: float, colour: str)
         fontsize=9.5,
         color=INK,
     )
+
+
+@_styled
+def draw_lateness(groups: Sequence[Group]) -> Figure | None:
+    """How late the cycles ended, one histogram per group on one logarithmic axis; None without a wall clock."""
+    shown = [group for group in groups if group.config.clock == "wall"]
+    if not shown:
+        return None
+    edges = curves.lateness_edges(shown)
+    figure, rows = _figure(1.1 + 1.15 * len(shown), rows=len(shown), sharex=True)
+    for axes, group in zip(rows, shown, strict=True):
+        values, colour = curves.lateness_ms(group), SCHEDULE_COLOURS[group.schedule]
+        share = curves.histogram_percent(values, edges)
+        axes.stairs(share, edges, fill=True, color=colour, alpha=0.85)
+        within = f"half within {np.median(values) * 1e3:.0f} µs, 99% within {np.percentile(values, 99):.2f} ms"
+        axes.set(title=f"{group.label}: {within}", xscale="log", xlim=(edges[0], edges[-1]), ylabel="% of cycles")
+        axes.grid(axis="x", visible=False)
+        axes.axvline(WAKE_S * 1e3, color=INK, linewidth=1.2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    rows[-1].set_xlabel("lateness (ms): from the deadline to the end of the cycle; later than the line is missed")
+    return figure
 
 
 @_styled

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from offbeat.report.read import FILM_TYPES, Group
 from offbeat.report.table import HEADINGS, describe, table_rows
+from offbeat.report.timing import TIMING_HEADINGS, timing_rows
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def render_page(groups: Sequence[Group], sections: Sequence[Section], colours: M
     """The whole page as text. colours: drawing colour (#rrggbb) -> CSS variable that replaces it on the page."""
     style = files("offbeat.report").joinpath("data/page.css").read_text(encoding="utf-8")
     drawn = [_section(section, colours) for section in sections]
-    body = [_head(groups), _cards(groups), _films(groups), *drawn, _table(groups), _foot()]
+    body = [_head(groups), _cards(groups), _films(groups), *drawn, _timing(groups), _table(groups), _foot()]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -113,19 +114,36 @@ def _section(section: Section, colours: Mapping[str, str]) -> str:
     )
 
 
-def _table(groups: Sequence[Group]) -> str:
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in HEADINGS.values())
-    rows = "".join(
-        f'<tr class="{row["schedule"]}">' + "".join(f"<td>{escape(row[name])}</td>" for name in HEADINGS) + "</tr>"
-        for row in table_rows(groups)
+def _timing(groups: Sequence[Group]) -> str:
+    text = (
+        "One line per run. Late is how long after its deadline a cycle ended; a deadline counts as missed when the "
+        "work took longer than the cycle or the wake-up came more than a millisecond late, and is put down to what "
+        "took the most time in that cycle. A stage's share is of the whole time, resets included; the ages are those "
+        "of the weights when a command was chosen and of a batch when its update began. Ages and waits are medians."
     )
+    return _table_section("timing", "Where the time went", text, TIMING_HEADINGS, timing_rows(groups))
+
+
+def _table(groups: Sequence[Group]) -> str:
     text = (
         "One line per run. The ratio is the return of the last 20 episodes over that of the first 20; missed counts "
         "the deadlines a cycle was late for. Robot time includes the resets between episodes; wall time is what the "
         "run took on this machine."
     )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-    return f'<section id="table"><h2>Every number</h2><p>{text}</p><div class=scroll>{table}</div></section>'
+    return _table_section("table", "Every number", text, HEADINGS, table_rows(groups))
+
+
+def _table_section(
+    name: str, heading: str, text: str, headings: Mapping[str, str], rows: Sequence[Mapping[str, str]]
+) -> str:
+    """A table under its heading and text. headings: column -> what it is called; rows: column -> text."""
+    head = "".join(f"<th>{escape(title)}</th>" for title in headings.values())
+    lines = "".join(
+        f'<tr class="{row["schedule"]}">' + "".join(f"<td>{escape(row[column])}</td>" for column in headings) + "</tr>"
+        for row in rows
+    )
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<section id="{name}"><h2>{heading}</h2><p>{text}</p><div class=scroll>{table}</div></section>'
 
 
 def _foot() -> str:

@@ -15,6 +15,7 @@ from offbeat.config import RunConfig
 from offbeat.errors import ConfigError, RunError
 from offbeat.timing.ledger import read_cycles, read_episodes, read_stages
 from offbeat.timing.profile import Stage
+from offbeat.timing.summary import missed_by_cause, timing_summary
 
 FILM_TYPES = {".webm": "video/webm", ".webp": "image/webp", ".gif": "image/gif"}
 """Kinds of film a run directory may hold, by suffix, and their media types."""
@@ -27,7 +28,7 @@ class RunRecord:
     """What one run left behind.
 
     directory: where it was read from. config: how it was run.
-    summary: every column of the table; taken from summary.json, or worked out of the records of an unfinished run.
+    summary: every column of the tables; taken from summary.json, or worked out of the records of an unfinished run.
     episodes: one array per column of episodes.csv, one entry per episode.
     cycles, stages: the structured rows of cycles.bin and stages.bin.
     film: a film of the learned policy, or None. finished: whether the run wrote its summary.
@@ -75,7 +76,7 @@ def read_run(directory: Path | str) -> RunRecord:
     if len(episodes["episode"]) == 0:
         raise RunError(f"The run in {directory} has not finished an episode yet: wait for one, or `offbeat resume` it.")
     saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
-    summary = _summarise(config, episodes, cycles) | saved
+    summary = _summarise(config, episodes, cycles, stages) | saved
     film = next((path for suffix in FILM_TYPES if (path := directory / f"film{suffix}").is_file()), None)
     return RunRecord(directory, config, summary, episodes, cycles, stages, film, finished=bool(saved))
 
@@ -152,12 +153,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _summarise(config: RunConfig, episodes: Mapping[str, NDArray[Any]], cycles: NDArray[np.void]) -> dict[str, Any]:
+def _summarise(
+    config: RunConfig, episodes: Mapping[str, NDArray[Any]], cycles: NDArray[np.void], stages: NDArray[np.void]
+) -> dict[str, Any]:
     """The table's columns out of the records alone; a finished run's own summary takes precedence."""
     returns = np.asarray(episodes["return"], float)
-    response_ms = np.asarray(cycles["response_s"], float) * 1e3
-    response_ms = response_ms[np.isfinite(response_ms)]
-    p50, p99, top = np.percentile(response_ms, [50, 99, 100]) if response_ms.size else (np.nan,) * 3
+    timing = timing_summary(cycles, stages)
     return {
         "setting": config.setting,
         "schedule": config.schedule,
@@ -168,15 +169,17 @@ def _summarise(config: RunConfig, episodes: Mapping[str, NDArray[Any]], cycles: 
         "seed": config.seed,
         "minutes": config.minutes,
         "dry": config.dry,
-        "clock": "virtual",
+        "clock": config.clock,
         "steps": int(np.sum(episodes["steps"])),
         "episodes": len(returns),
         "updates": int(episodes["updates"][-1]),
         "return_first20": float(np.mean(returns[:_SHORT])),
         "return_last20": float(np.mean(returns[-_SHORT:])),
         "return_mean": float(np.mean(returns)),
-        "response_ms": {"p50": float(p50), "p99": float(p99), "max": float(top)},
+        "response_ms": {name: timing["response_ms"][name] for name in ("p50", "p99", "max")},
         "missed_deadlines": int(np.sum(episodes["missed"])),
+        "missed_by_cause": missed_by_cause(cycles),
         "robot_s": float(episodes["robot_s"][-1]),
         "wall_s": None,
+        "timing": timing,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from offbeat.report import curves
 from offbeat.report.html import Section, render_page
 from offbeat.report.read import Group, RunRecord, group_runs, read_runs
 from offbeat.report.table import HEADINGS, table_values
+from offbeat.report.timing import TIMING_HEADINGS, timing_values
 
 _HEADINGS = {
     "curves": "How fast each schedule learns",
     "response": "How old the picture is when the command leaves",
+    "lateness": "How late each cycle ended",
     "flow": "What happens when",
     "stages": "What each stage costs",
     "updates": "What the robot's time is turned into",
@@ -30,6 +32,11 @@ _TEXTS = {
         "sequential loop sampling and updating stand between seeing and acting, so the arm answers a world that "
         "has moved on (its few quick cycles are from before learning began). Beside the loop, or after the "
         "command, they add nothing, and what is left is the time the policy itself needs."
+    ),
+    "lateness": (
+        "Every cycle has a deadline, at which the arm is looked at again. The interaction sleeps until just before it "
+        "and then spins, so on a machine at rest a cycle ends within microseconds of it. What lies further right "
+        "is the system letting other work run first, or a cycle whose own work took too long."
     ),
     "flow": (
         "A few cycles of each run as they were recorded. The thick line on top reaches from an observation to the "
@@ -87,6 +94,7 @@ def write_report(directories: Iterable[Path | str], out: Path | str) -> Path:
     drawings = {
         "curves": figures.draw_curves(groups),
         "response": figures.draw_responses(groups),
+        "lateness": figures.draw_lateness(groups),
         "flow": figures.draw_flow(groups),
         "stages": figures.draw_stages(groups),
         "updates": figures.draw_updates(groups),
@@ -108,23 +116,17 @@ def write_report(directories: Iterable[Path | str], out: Path | str) -> Path:
 
 def _write_numbers(groups: Sequence[Group], out: Path) -> None:
     """The numbers behind the table and each figure, one CSV file each."""
-    _write_csv(out / "table.csv", list(HEADINGS), [list(table_values(run).values()) for g in groups for run in g.runs])
+    runs = [run for g in groups for run in g.runs]
+    _write_csv(out / "table.csv", list(HEADINGS), [list(table_values(run).values()) for run in runs])
+    _write_csv(out / "timing.csv", list(TIMING_HEADINGS), [list(timing_values(run).values()) for run in runs])
     lines = [(g.label, len(g.runs), curves.learning_curve(g)) for g in groups]
     _write_csv(
         out / "curves.csv",
         ["group", "runs", "minutes", "mean", "low95", "high95"],
         [[label, n, *point] for label, n, c in lines for point in zip(c.minutes, c.mean, c.low, c.high, strict=True)],
     )
-    edges = curves.response_edges(groups)
-    _write_csv(
-        out / "response.csv",
-        ["group", "from_ms", "to_ms", "percent"],
-        [
-            [g.label, *bin_]
-            for g in groups
-            for bin_ in zip(edges[:-1], edges[1:], curves.response_histogram(curves.response_ms(g), edges), strict=True)
-        ],
-    )
+    _write_histogram(out / "response.csv", groups, curves.response_ms, curves.response_edges(groups))
+    _write_histogram(out / "lateness.csv", groups, curves.lateness_ms, curves.lateness_edges(groups))
     _write_csv(
         out / "stages.csv",
         ["group", "stage", "count", "mean_ms", "p50_ms", "p99_ms"],
@@ -144,6 +146,16 @@ def _write_numbers(groups: Sequence[Group], out: Path) -> None:
             for point in zip(*_progress(run), strict=True)
         ],
     )
+
+
+def _write_histogram(path: Path, groups: Sequence[Group], values_ms: Callable[[Group], Any], edges: Any) -> None:
+    """Per cent of each group's cycles in each bin. values_ms: of a group (ms). edges: of the bins (ms)."""
+    rows = [
+        [group.label, *bin_]
+        for group in groups
+        for bin_ in zip(edges[:-1], edges[1:], curves.histogram_percent(values_ms(group), edges), strict=True)
+    ]
+    _write_csv(path, ["group", "from_ms", "to_ms", "percent"], rows)
 
 
 def _progress(run: RunRecord) -> tuple[Any, Any, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -23,6 +23,9 @@ StageListener = Callable[[Stage, float, float], None]
 
 ROUNDING_S = 1e-9
 """Lateness below this (s) is rounding of sums, not lateness."""
+
+WAKE_S = 0.001
+"""A wake-up up to this late (s) is no missed deadline; on a machine at rest it is a microsecond."""
 
 _CHUNK = 1024  # costs drawn at once
 _STREAM_KEY = 0xC10C  # keeps the clock's random streams apart from every other use of the run's seed
@@ -62,6 +65,31 @@ class Worker(Protocol):
         ...
 
 
+def is_missed(slack_s: float, lateness_s: float) -> bool:
+    """Whether a deadline was missed: the cycle's work ended after it, or the wake-up came over `WAKE_S` after it.
+
+    slack_s: from the end of the work to the deadline (s). lateness_s: from the deadline to the wake-up (s).
+    """
+    return slack_s < -ROUNDING_S or lateness_s > WAKE_S
+
+
+class Wake(NamedTuple):
+    """The end of a cycle.
+
+    deadline_s: the deadline (s, run clock). slack_s: from the beginning of the waiting to the deadline (s), negative
+    when the cycle's work was late. lateness_s: from the deadline to the wake-up (s), 0.0 or more.
+    """
+
+    deadline_s: float
+    slack_s: float
+    lateness_s: float
+
+    @property
+    def missed(self) -> bool:
+        """Whether the deadline was missed."""
+        return is_missed(self.slack_s, self.lateness_s)
+
+
 class CycleGrid:
     """The deadlines of an episode: deadline k is start + k * cycle, computed, never accumulated.
 
@@ -80,14 +108,15 @@ class CycleGrid:
         self._start_s = now_s
         self._count = 0
 
-    def wait(self, clock: Clock) -> tuple[float, float]:
-        """Let time pass until the next deadline; return the deadline (s) and the lateness (s), 0.0 when it was kept."""
+    def wait(self, clock: Clock) -> Wake:
+        """Let time pass until the next deadline."""
         self._count += 1
         deadline_s = self._start_s + self._count * self._cycle_s
+        slack_s = deadline_s - clock.now()
         lateness_s = clock.sleep_until(deadline_s)
         if lateness_s > self._cycle_s + ROUNDING_S:
             self.start(clock.now())
-        return deadline_s, lateness_s
+        return Wake(deadline_s, slack_s, lateness_s)
 
 
 class _Costs:

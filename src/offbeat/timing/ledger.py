@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from offbeat.timing.causes import NO_MISS, STAGE_CAUSES, Cause, Miss, find_cause
+from offbeat.timing.clock import is_missed
 from offbeat.timing.profile import Stage
 from offbeat.timing.records import (
     CYCLE_DTYPE,
@@ -27,6 +29,7 @@ from offbeat.timing.records import (
     read_stages,
     truncate_episodes,
 )
+from offbeat.timing.summary import missed_by_cause, timing_summary
 
 __all__ = [
     "CYCLE_DTYPE",
@@ -40,6 +43,8 @@ __all__ = [
 ]
 
 _STAGE_INDEX = {stage: index for index, stage in enumerate(Stage)}
+_CAUSE_OF_INDEX = tuple(STAGE_CAUSES[stage] for stage in Stage)
+_BESIDE = (_STAGE_INDEX[Stage.SAMPLE], _STAGE_INDEX[Stage.UPDATE])
 _LOSSES = ("critic_loss", "actor_loss", "temperature", "entropy")
 
 
@@ -74,7 +79,9 @@ class Ledger:
         self._act = _Act(math.nan, math.nan, 0, math.nan)
         self._return = 0.0
         self._missed = 0
+        self._miss = NO_MISS
         self._responses_s: list[float] = []
+        self._latenesses_s: list[float] = []
         self._metrics: list[tuple[float, ...]] = []
 
     def on_stage(self, stage: Stage, begin_s: float, end_s: float) -> None:
@@ -89,6 +96,7 @@ class Ledger:
         """Episode number `episode` begins; updates in the reset before it already count as its own."""
         self._episode = episode
         self._step = 0
+        self._miss = NO_MISS
 
     def step(
         self, reward: float, info: Mapping[str, Any], version: int | None = None, published_s: float | None = None
@@ -99,11 +107,18 @@ class Ledger:
         were published (s); None when the agent acts with the learner's own, whose version is the updates made so far.
         """
         act = self._act
+        in_loop = version is None
         if version is None:
             version = act.version
         if published_s is None:
             published_s = act.published_s
-        lateness_s, response_s = info["lateness_s"], info["response_s"]
+        lateness_s, response_s, slack_s = info["lateness_s"], info["response_s"], info["slack_s"]
+        cause = Cause.NONE
+        if is_missed(slack_s, lateness_s):
+            cause = self._find_cause(info, in_loop)
+            self._missed += 1
+        # Later than a whole cycle restarts the grid: the next cycle does not begin late.
+        self._miss = Miss(cause, lateness_s) if cause and lateness_s <= self._cycle_s else NO_MISS
         self._cycles.append(
             (
                 self._episode,
@@ -120,13 +135,29 @@ class Ledger:
                 info["mask_share"],
                 version,
                 act.begin_s - published_s,
+                slack_s,
+                info["robot_s"],
+                info["camera_s"],
+                cause,
             )
         )
         self._step += 1
         self._return += float(reward)
         self._responses_s.append(float(response_s))
-        if lateness_s > 0.0:
-            self._missed += 1
+        self._latenesses_s.append(float(lateness_s))
+
+    def _find_cause(self, info: Mapping[str, Any], in_loop: bool) -> Cause:
+        """What the cycle of `info` missed its deadline by. in_loop: sampling and updating took time out of it."""
+        observed_s, ended_s = info["observed_s"], info["deadline_s"] - info["slack_s"]
+        parts_s = [(Cause.ROBOT, info["robot_s"]), (Cause.CAMERA, info["camera_s"])]
+        for index, begin_s, end_s in reversed(self._stages.waiting()):
+            if not in_loop and index in _BESIDE:
+                continue
+            if end_s <= observed_s:  # the stages of the interaction stand in order of time
+                break
+            if begin_s < ended_s:
+                parts_s.append((_CAUSE_OF_INDEX[index], end_s - begin_s))
+        return find_cause(info["slack_s"], info["lateness_s"], ended_s - observed_s, parts_s, self._miss)
 
     def update(self, metrics: Mapping[str, float]) -> None:
         """One gradient update was made, with these metrics (losses, temperature, entropy)."""
@@ -146,6 +177,7 @@ class Ledger:
             self._updates,
             self._missed,
             round(float(np.median(self._responses_s)) * 1e3, 6) if self._responses_s else math.nan,
+            round(float(np.percentile(self._latenesses_s, 99)) * 1e3, 6) if self._latenesses_s else math.nan,
             *(float(f"{mean:.6g}") for mean in means),
         )
         self._records.append(record)
@@ -182,7 +214,9 @@ class Ledger:
             "act": list(self._act),
             "return": self._return,
             "missed": self._missed,
+            "miss": [int(self._miss.cause), self._miss.lateness_s],
             "responses_s": list(self._responses_s),
+            "latenesses_s": list(self._latenesses_s),
             "metrics": [list(row) for row in self._metrics],
         }
 
@@ -200,13 +234,16 @@ class Ledger:
         self._updates, self._updated_s = state["updates"], state["updated_s"]
         self._act = _Act(*state["act"])
         self._return, self._missed = state["return"], state["missed"]
+        self._miss = Miss(Cause(state["miss"][0]), state["miss"][1])
         self._responses_s = list(state["responses_s"])
+        self._latenesses_s = list(state["latenesses_s"])
         self._metrics = [tuple(row) for row in state["metrics"]]
 
     def summary(self) -> dict[str, Any]:
         """The fields of summary.json that follow from the records; None where there is nothing to say yet."""
         returns = [record.return_ for record in self._records]
-        responses_ms = self.cycles()["response_s"].astype(np.float64) * 1e3
+        cycles = self.cycles()
+        timing = timing_summary(cycles, self.stages())
         return {
             "steps": self._steps,
             "episodes": len(self._records),
@@ -214,25 +251,21 @@ class Ledger:
             "return_first20": _mean(returns[:20]),
             "return_last20": _mean(returns[-20:]),
             "return_mean": _mean(returns),
-            "response_ms": _percentiles(responses_ms),
+            "response_ms": {name: timing["response_ms"][name] for name in ("p50", "p99", "max")},
             "missed_deadlines": sum(record.missed for record in self._records),
+            "missed_by_cause": missed_by_cause(cycles),
             "robot_s": self._records[-1].robot_s if self._records else 0.0,
             "cycle_s": self._cycle_s,
+            "timing": timing,
         }
 
     def _clear_episode(self) -> None:
         self._return = 0.0
         self._missed = 0
         self._responses_s.clear()
+        self._latenesses_s.clear()
         self._metrics.clear()
 
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _percentiles(values: NDArray[np.float64]) -> dict[str, float | None]:
-    if not len(values):
-        return {"p50": None, "p99": None, "max": None}
-    p50, p99, largest = np.percentile(values, (50, 99, 100)).tolist()
-    return {"p50": p50, "p99": p99, "max": largest}

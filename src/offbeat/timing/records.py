@@ -8,7 +8,7 @@ stages.bin     one row a stage run, `STAGE_DTYPE`
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Reversible, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,10 +34,16 @@ CYCLE_DTYPE = np.dtype(
         ("mask_share", "<f4"),
         ("weights_version", "<i4"),
         ("weights_age_s", "<f4"),
+        ("slack_s", "<f4"),
+        ("robot_s", "<f4"),
+        ("camera_s", "<f4"),
+        ("cause", "u1"),
     ]
 )
 """One cycle: the stamps (s, run clock) of the observation that was answered, of the answer and of the deadline that
-ended the cycle; weights_age_s is from the publication of the weights to the beginning of ACT, NaN before the first."""
+ended the cycle; weights_age_s is from the publication of the weights to the beginning of ACT, NaN before the first;
+slack_s from the beginning of the waiting to the deadline, negative when the work was late; robot_s, camera_s what
+reading and commanding the robot and what reading the camera took; cause a `Cause`, 0 where the deadline was kept."""
 
 STAGE_DTYPE = np.dtype([("stage", "u1"), ("begin_s", "<f8"), ("end_s", "<f8")])
 """One run of a stage: its index in `list(Stage)`, begin and end (s, run clock)."""
@@ -51,6 +57,7 @@ class EpisodeRecord:
 
     robot_s: the clock at the episode's end, resets included. training_s: time in episodes so far, resets left out.
     updates: total so far. missed: deadlines missed in the episode. response_ms_median: median response time (ms).
+    lateness_ms_p99: what 99% of the cycles' ends were not later than (ms).
     Losses, temperature and entropy: means over the episode's updates, NaN (an empty cell) when there were none.
     """
 
@@ -62,6 +69,7 @@ class EpisodeRecord:
     updates: int
     missed: int
     response_ms_median: float
+    lateness_ms_p99: float
     critic_loss: float
     actor_loss: float
     temperature: float
@@ -85,6 +93,10 @@ class Rows:
         self._kept: list[NDArray[Any]] = []
         self._flushed = 0
         self.append = self._pending.append  # bound once: it is called for every stage of every cycle
+
+    def waiting(self) -> Reversible[tuple[Any, ...]]:
+        """The rows appended since the last flush."""
+        return self._pending
 
     def flush(self) -> None:
         """Move the waiting rows to the file."""

@@ -1,0 +1,102 @@
+"""What keeps other work out of the interaction's cycles: real-time priority, a core, locked memory, no collector.
+
+None of the system's favours is required. Each is tried and says what came of it; what was granted lasts until the
+process ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+PRIORITY = 50
+"""Real-time priority that is asked for: above everything usual, below the kernel's own threads (1 to 99)."""
+
+# From sys/mman.h on Linux: lock what is mapped now, each page once it is used (the replay's file may be huge).
+_MCL_CURRENT, _MCL_ONFAULT = 1, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A favour asked of the system: its name, whether it was granted, and what was found in one sentence."""
+
+    name: str
+    granted: bool
+    found: str
+
+
+def try_realtime(priority: int = PRIORITY, core: int | None = None) -> tuple[Attempt, ...]:
+    """Ask for real-time priority, a core and locked memory for the thread that calls.
+
+    Call it after the workers were started, which would inherit the core, and before the replay is opened, whose pages
+    would be held in memory too. core: the core to stay on; by default the last this process may use.
+    """
+    return raise_priority(priority), stay_on_core(core), lock_memory()
+
+
+def raise_priority(priority: int = PRIORITY) -> Attempt:
+    """Ask for the FIFO scheduler at `priority` (1 to 99); processes started later do not inherit it."""
+    name = "Real-time priority"
+    if not hasattr(os, "SCHED_RESET_ON_FORK"):
+        return Attempt(name, False, "not offered by this system")
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(priority))
+    except OSError as error:
+        return Attempt(name, False, f"{priority} was refused ({error.strerror}): allow it in limits.conf (rtprio)")
+    return Attempt(name, True, f"{priority}, first in, first out")
+
+
+def stay_on_core(core: int | None = None) -> Attempt:
+    """Ask to run on one core only, by default the last that this process may use."""
+    name = "Processor core"
+    if not hasattr(os, "sched_setaffinity"):
+        return Attempt(name, False, "not offered by this system")
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) == 1:
+        return Attempt(name, False, f"{usable[0]} is the only one there is, and the workers need it too")
+    core = usable[-1] if core is None else core
+    try:
+        os.sched_setaffinity(0, {core})
+    except OSError as error:
+        return Attempt(name, False, f"{core} was refused ({error.strerror}): choose one of {usable}")
+    return Attempt(name, True, f"{core} of {usable}")
+
+
+def lock_memory() -> Attempt:
+    """Ask that what this process has in memory now is never moved to the disk."""
+    name = "Locked memory"
+    try:
+        mlockall = ctypes.CDLL(None, use_errno=True).mlockall
+    except (AttributeError, OSError, TypeError):
+        return Attempt(name, False, "not offered by this system")
+    if mlockall(_MCL_CURRENT | _MCL_ONFAULT) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        return Attempt(name, False, f"was refused ({reason}): allow it in limits.conf (memlock)")
+    return Attempt(name, True, "all that is in use now")
+
+
+@contextmanager
+def collect_between_episodes() -> Iterator[Callable[[], None]]:
+    """Keep Python's cyclic garbage collector from running by itself; yields what to call between episodes instead.
+
+    A collection walks through every container object, which takes tens of milliseconds in a process that has loaded
+    torch. What exists on entry is set aside, so that the collections between episodes are short.
+    """
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+    def collect() -> None:
+        gc.collect()
+
+    try:
+        yield collect
+    finally:
+        gc.unfreeze()
+        if enabled:
+            gc.enable()

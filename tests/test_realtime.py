@@ -1,0 +1,91 @@
+"""Real-time favours: asked for in processes of their own, since what is granted lasts; and the collector's pauses."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from offbeat.timing import realtime
+from offbeat.timing.realtime import Attempt, collect_between_episodes, lock_memory, raise_priority, stay_on_core
+
+ASK = """
+import json, os, sys
+from dataclasses import asdict
+from offbeat.timing.realtime import try_realtime
+attempts = [asdict(attempt) for attempt in try_realtime()]
+child = os.fork()
+if child == 0:
+    os._exit(os.sched_getscheduler(0) & 0xFF)
+print(json.dumps([attempts, sorted(os.sched_getaffinity(0)), os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
+def test_whatever_is_refused_the_process_goes_on_and_says_so() -> None:
+    result = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+    attempts, cores, policy_of_child = json.loads(result.stdout)
+    assert [attempt["name"] for attempt in attempts] == ["Real-time priority", "Processor core", "Locked memory"]
+    assert all(attempt["found"] for attempt in attempts)
+    if attempts[1]["granted"]:
+        assert len(cores) == 1
+    assert policy_of_child == os.SCHED_OTHER  # a worker never inherits the priority
+
+
+def refuse(*_: object) -> None:
+    raise PermissionError(1, "Operation not permitted")
+
+
+def test_a_refusal_names_its_reason_and_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(realtime.os, "SCHED_RESET_ON_FORK", 0x40000000, raising=False)
+    monkeypatch.setattr(realtime.os, "sched_setscheduler", refuse, raising=False)
+    assert raise_priority(60) == Attempt(
+        "Real-time priority", False, "60 was refused (Operation not permitted): allow it in limits.conf (rtprio)"
+    )
+    monkeypatch.setattr(realtime.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(realtime.os, "sched_setaffinity", refuse, raising=False)
+    assert stay_on_core(7).found == "7 was refused (Operation not permitted): choose one of [0, 1]"
+
+
+def test_the_last_core_is_taken_and_an_only_core_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[Any] = []
+    monkeypatch.setattr(realtime.os, "sched_setaffinity", lambda _, cores: taken.append(cores), raising=False)
+    monkeypatch.setattr(realtime.os, "sched_getaffinity", lambda _: {3, 1, 2}, raising=False)
+    assert stay_on_core().granted and taken == [{3}]
+    monkeypatch.setattr(realtime.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    assert not stay_on_core().granted and taken == [{3}]
+
+
+def test_a_system_without_a_favour_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SCHED_RESET_ON_FORK", "sched_setaffinity"):
+        monkeypatch.delattr(realtime.os, name, raising=False)
+    monkeypatch.setattr(realtime.ctypes, "CDLL", lambda *_, **__: object())
+    found = [attempt() for attempt in (raise_priority, stay_on_core, lock_memory)]
+    assert [(attempt.granted, attempt.found) for attempt in found] == [(False, "not offered by this system")] * 3
+
+
+def test_garbage_is_collected_between_episodes_only() -> None:
+    class Node:
+        pass
+
+    def make_garbage() -> None:
+        node = Node()
+        node.itself = node  # type: ignore[attr-defined]
+
+    def nodes() -> int:
+        return sum(type(thing) is Node for thing in gc.get_objects())
+
+    with collect_between_episodes() as collect:
+        assert not gc.isenabled()
+        for _ in range(5000):  # far more than the collector's own threshold
+            make_garbage()
+        assert nodes() == 5000
+        collect()
+        assert nodes() == 0
+    assert gc.isenabled() and gc.get_freeze_count() == 0
