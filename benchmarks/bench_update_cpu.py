@@ -38,7 +38,6 @@ class PlainLearner:
 
     def __init__(self, config: SACConfig, env: EnvConfig) -> None:
         self.config, self.layout = config, Layout(config, env)
-        self.discount = config.discount_per_step(env.cycle_s)
         parts = unpack(initial_weights(self.layout, 0), self.layout.critics, self.layout.encoder, self.layout.actor)
         own = [[t.clone().requires_grad_() for layer in part for t in layer] for part in parts]
         self.critics: Any
@@ -98,7 +97,8 @@ class PlainLearner:
         with torch.no_grad():
             next_action, next_log_prob = self.act(next_images, next_state)
             next_q = self.values(target_layers, next_images, next_state, next_action)
-            target = soft_target(reward, torch.ones_like(reward), self.discount, next_q, next_log_prob, temperature)
+            discount = torch.from_numpy(batch.discount)
+            target = soft_target(reward, torch.ones_like(reward), discount, next_q, next_log_prob, temperature)
         self.step(0, critic_loss(self.values(online, images, state, torch.from_numpy(batch.action)), target))
         action, log_prob = self.act(images, state)
         self.step(1, actor_loss(log_prob, self.values(online, images, state, action), temperature))
@@ -114,6 +114,7 @@ def random_batch(size: int, env: EnvConfig) -> Batch:
     batch.frames[:] = rng.integers(0, 256, batch.frames.shape, dtype=np.uint8)
     batch.action[:] = rng.uniform(-1, 1, batch.action.shape)
     batch.reward[:] = rng.uniform(0, 6, size)
+    batch.discount[:] = 0.99
     return batch
 
 

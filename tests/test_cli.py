@@ -66,12 +66,15 @@ def test_seconds_are_told_in_steps() -> None:
     for part in (
         "cycle     75 ms; images 160x90; a stack of 3 spans 150 ms",
         "72 min = 720 episodes of 6 s = 80 steps, 57,600 steps in all",
-        "warm-up   200 s = 2,666 steps",
+        "warm-up   120 s = 1,600 steps",
         "replay    4000 s = 53,333 steps, at most 2.30 GB in this run",
         "discount  0.99 per 40 ms = 0.981332 per step",
     ):
         assert part in text
-    assert "discount  0.99 per step = 0.990000 per step" in describe(make_config("sync-base", preset="paper"))
+    paper = describe(make_config("sync-base", preset="paper"))
+    assert "discount  0.99 per step = 0.990000 per step" in paper
+    assert "warm-up   200 s = 2,666 steps" in paper
+    assert "replay    7500 s = 100,000 steps" in paper
 
 
 WRONG: dict[str, tuple[list[str], str]] = {

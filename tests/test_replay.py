@@ -132,6 +132,41 @@ def test_going_back_to_a_checkpoint_finds_all_it_counted(
     assert_truthful(replay, shown)
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    capacity=st.integers(1, 40),
+    stack=st.integers(1, 4),
+    steps=st.integers(2, 6),
+    keep_stack=st.booleans(),
+    episodes=st.lists(st.integers(1, 12), min_size=1, max_size=12),
+)
+def test_transitions_over_several_steps_end_with_their_episode(
+    capacity: int, stack: int, steps: int, keep_stack: bool, episodes: list[int]
+) -> None:
+    discount = 0.5
+    replay = FrameReplay(capacity, stack, HEIGHT, WIDTH, episode_steps=1, return_steps=steps, discount=discount)
+    shown = Shown(stack, keep_stack)
+    for length in episodes:
+        shown.play(replay, length)
+    ends = np.cumsum(episodes)  # numbers after the last transition of each episode
+    batch = Batch.empty(64, stack, HEIGHT, WIDTH, steps)
+    replay.sample(np.random.default_rng(0), batch)
+    numbers_of = {shown.transitions[n][2][42:49]: n for n in range(len(shown.transitions))}
+    for i in range(64):
+        first = numbers_of[tuple(float(x) for x in batch.action[i])]
+        last = min(first + steps, int(ends[np.searchsorted(ends, first, side="right")])) - 1
+        count = last - first + 1
+        # The reward of transition n is n.
+        assert batch.reward[i] == pytest.approx(sum(discount**k * (first + k) for k in range(count)), rel=1e-6)
+        assert batch.discount[i] == pytest.approx(discount**count)
+        before, after = batch.frames[i, :stack], batch.frames[i, -stack:]
+        np.testing.assert_array_equal(np.concatenate(list(before), axis=-1), shown.transitions[first][0])
+        np.testing.assert_array_equal(np.concatenate(list(after), axis=-1), shown.transitions[last][1])
+        numbers = shown.transitions[last][2]
+        assert tuple(batch.next_proprioception[i].tolist()) == numbers[21:42]
+        assert (batch.terminated[i], batch.truncated[i]) == numbers[-2:]
+
+
 def test_sampling_is_uniform_over_live_transitions() -> None:
     replay, shown = FrameReplay(10, 2, HEIGHT, WIDTH), Shown(2, keep_stack=False)
     for _ in range(4):

@@ -33,6 +33,7 @@ def random_batch(seed: int = 0, size: int = 6, env: EnvConfig = ENV) -> Batch:
     batch.next_proprioception[:] = rng.normal(size=(size, 21))
     batch.action[:] = rng.uniform(-1, 1, (size, 7))
     batch.reward[:] = rng.uniform(0, 6, size)
+    batch.discount[:] = 0.99
     batch.terminated[:] = rng.random(size) < 0.3
     batch.truncated[:] = rng.random(size) < 0.3
     return batch
@@ -174,19 +175,18 @@ def reference_gradient(sac: SACConfig, batch: Batch, seed: int) -> tuple[torch.T
     return gradient, of_critics.item(), of_actor.item()
 
 
-def test_discount_is_that_of_the_cycle_time() -> None:
-    """With a reward of 0 and untrained critics, what remains of a time-out's target scales with the discount."""
+def test_a_timeout_is_discounted_like_any_state_or_ends_everything() -> None:
     batch = random_batch()
     batch.terminated[:] = False
     batch.truncated[:] = True
 
-    def loss(**changes: Any) -> float:
-        return Learner(replace(SAC, **changes), replace(ENV, cycle_s=0.08), seed=0).update(batch)["critic_loss"]
+    def loss(discount: float, **changes: Any) -> float:
+        batch.discount[:] = discount
+        return Learner(replace(SAC, **changes), ENV, seed=0).update(batch)["critic_loss"]
 
-    assert loss() == loss(discount=0.99**2, discount_per_s=0.0)
-    assert loss() != loss(discount_per_s=0.0)
-    assert loss(bootstrap_timeouts=False) != loss()
-    assert loss(bootstrap_timeouts=False) == loss(bootstrap_timeouts=False, discount=0.5)
+    assert loss(0.99) != loss(0.5)
+    assert loss(0.99, bootstrap_timeouts=False) != loss(0.99)
+    assert loss(0.99, bootstrap_timeouts=False) == loss(0.5, bootstrap_timeouts=False)
 
 
 def test_learns_to_point_at_a_blob() -> None:

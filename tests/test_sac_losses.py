@@ -21,7 +21,7 @@ def test_soft_target_by_hand() -> None:
     target = soft_target(
         reward=torch.tensor([1.0, 2.0]),
         bootstrap=torch.tensor([1.0, 0.0]),
-        discount=0.9,
+        discount=torch.tensor([0.9, 0.8]),
         next_q=torch.tensor([[10.0, 4.0], [8.0, 6.0]]),
         next_log_prob=torch.tensor([-5.0, 3.0]),
         temperature=torch.tensor(0.2),

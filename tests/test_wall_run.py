@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from offbeat.build import build_replay
+from offbeat.cli import describe
 from offbeat.config import RunConfig, Schedule, WallConfig, make_config
 from offbeat.errors import ConfigError, RunError
 from offbeat.jobs import learner_threads, worker_names
@@ -111,6 +114,10 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     assert multiprocessing.active_children() == []
 
 
+def test_the_clock_is_told_at_the_start() -> None:
+    assert "asynchronous, seed 0; wall clock\n" in describe(tiny())
+
+
 def test_processes_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for cores, names, threads in ((1, 1, 1), (2, 1, 1), (4, 2, 1), (8, 2, 5)):
         monkeypatch.setattr("offbeat.jobs.usable_cores", lambda cores=cores: float(cores))
@@ -119,6 +126,12 @@ def test_processes_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         assert worker_names(tiny("reactive")) == ()
     assert worker_names(tiny(processes="joined")) == ("learning",)
     assert worker_names(tiny(processes="separate")) == ("sampling", "updating")
+
+
+def test_the_sampling_process_loads_no_library_it_does_not_need() -> None:
+    code = "import sys, offbeat.jobs; print(sorted({'torch', 'mujoco', 'cv2', 'rich'} & set(sys.modules)))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert answer.stdout.strip() == "[]", answer.stderr
 
 
 def write_records(directory: Path, episodes: int) -> None:

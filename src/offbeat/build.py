@@ -172,7 +172,15 @@ def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
     can_wrap = total > config.replay_steps or config.clock == "wall"
     capacity, margin = min(total, config.replay_steps), between if can_wrap else 0
     return FrameReplay(
-        capacity, env.stack, env.height, env.width, allocate, margin=margin, episode_steps=env.episode_steps
+        capacity,
+        env.stack,
+        env.height,
+        env.width,
+        allocate,
+        margin=margin,
+        episode_steps=env.episode_steps,
+        return_steps=config.sac.return_steps(env.cycle_s),
+        discount=config.discount_per_step,
     )
 
 
@@ -189,7 +197,8 @@ def build_batch(config: RunConfig) -> Batch:
         from offbeat.dry import make_dry_batch
 
         return make_dry_batch()
-    return Batch.empty(config.sac.batch_size, config.env.stack, config.env.height, config.env.width)
+    env, sac = config.env, config.sac
+    return Batch.empty(sac.batch_size, env.stack, env.height, env.width, sac.return_steps(env.cycle_s))
 
 
 @dataclass(frozen=True)
@@ -204,7 +213,8 @@ class Channels:
 def build_channels(config: RunConfig, policy: Any, processes: int) -> Channels:
     """Memory for the run's batches, the policy's weights, and a board for so many worker processes."""
     env = config.env
-    slots = SharedSlots(config.sac.batch_size, env.stack, env.height, env.width, _SLOTS)
+    steps = config.sac.return_steps(env.cycle_s)
+    slots = SharedSlots(config.sac.batch_size, env.stack, env.height, env.width, steps, _SLOTS)
     return Channels(slots, SharedWeights(len(policy.weights())), Board(processes))
 
 

@@ -27,7 +27,7 @@ from rich.console import Console
 
 from offbeat.config import RunConfig, make_config
 from offbeat.directory import read_config
-from offbeat.errors import ConfigError, OffbeatError, UserError, WorkerError
+from offbeat.errors import ConfigError, OffbeatError, RobotError, UserError, WorkerError
 
 USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
 """Exit codes: something the user can put right; a robot, process or invariant that failed; Ctrl-C (SIGTERM: 143)."""
@@ -276,10 +276,10 @@ def _check_finite(value: Any, name: str = "") -> None:
 
 @contextlib.contextmanager
 def _stoppable(directory: Path) -> Iterator[None]:
-    """On Ctrl-C or SIGTERM say how to go on; what a run has recorded up to its last checkpoint is always safe."""
+    """On Ctrl-C, SIGTERM or a robot's error say how to go on; what was recorded up to the last checkpoint is safe."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit, RobotError):
         hint = "nothing was begun" if not (directory / "checkpoint.pt").exists() else f"offbeat resume {directory}"
         Console(stderr=True).print(
             f"Stopped. To go on from the last checkpoint: {hint}", highlight=False, soft_wrap=True

@@ -118,6 +118,9 @@ class SACConfig:
     exploration_time_s: float = 0.4
     """Correlation time of the exploration noise (s); 0 draws it anew every step (the paper). At 25 commands a second
     independent noise averages out in the arm's motion, and the less it explores the shorter the cycle is."""
+    return_span_s: float = 0.2
+    """Time whose rewards are summed before the target bootstraps (s); 0 means one step (the paper). The shorter the
+    cycle, the less one action changes, and the longer value takes to travel through one-step targets."""
     bootstrap_timeouts: bool = True
     """True: a time-out bootstraps from the final observation. False: it is stored as terminal (the paper)."""
 
@@ -131,6 +134,7 @@ class SACConfig:
             self.initial_temperature > 0, f"initial_temperature is {self.initial_temperature}: use a value above 0."
         )
         _require(self.log_std_min < self.log_std_max, "log_std_min must be below log_std_max.")
+        _require(0 <= self.return_span_s <= 2, f"return_span_s is {self.return_span_s}: use 0 (one step) to 2 s.")
         _require(
             self.exploration_time_s >= 0,
             f"exploration_time_s is {self.exploration_time_s}: use 0 (independent noise) or more.",
@@ -141,6 +145,10 @@ class SACConfig:
     def discount_per_step(self, cycle_s: float) -> float:
         """Discount of one step of `cycle_s` seconds."""
         return self.discount if self.discount_per_s == 0 else self.discount ** (cycle_s / self.discount_per_s)
+
+    def return_steps(self, cycle_s: float) -> int:
+        """Steps of `cycle_s` seconds whose rewards a target sums, at least one."""
+        return max(1, round(self.return_span_s / cycle_s))
 
 
 @dataclass(frozen=True)
@@ -185,7 +193,7 @@ class RunConfig:
     """Seed of every random stream of the run."""
     dry: bool = False
     """True: every stage is charged, nothing is rendered or learned."""
-    warmup_s: float = 60.0
+    warmup_s: float = 120.0
     """Episode time acted by the untrained policy before the first update (s)."""
     replay_s: float = 4000.0
     """Episode time the replay holds (s)."""
@@ -310,7 +318,7 @@ def make_config(
         sac = replace(sac, strides=(2, 2, 1, 1) if env.height < 72 else (2, 2, 2, 1))
     if preset == "paper":
         env = replace(env, clip_action=True, keep_stack=True)
-        sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False, exploration_time_s=0.0)
+        sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False, exploration_time_s=0.0, return_span_s=0.0)
         sac = replace(sac, learning_rate=SACConfig.learning_rate, polyak=SACConfig.polyak)
         run |= {"warmup_s": 200.0, "replay_s": 100_000 * cycle_s}
     run |= {"schedule": schedule or ("asynchronous" if setting.startswith("async") else "sequential")}

@@ -74,6 +74,8 @@ class FrameReplay:
     capacity: newest transitions that can be sampled. stack: S, images in an observation. height, width: pixels.
     allocate: (name, shape, dtype) -> array that holds zeros or what was stored there before.
     margin: transitions that may be added after a checkpoint without touching what it counts as live.
+    return_steps: steps that a sampled transition spans, fewer where its episode ends or the newest is reached.
+    discount: of one step, for the rewards of those steps.
     episode_steps: transitions of a usual episode. Shorter episodes are right too, but their extra first images take
         room, so that fewer than `capacity` transitions may be live.
     """
@@ -88,9 +90,14 @@ class FrameReplay:
         *,
         margin: int = 0,
         episode_steps: int = 64,
+        return_steps: int = 1,
+        discount: float = 1.0,
     ) -> None:
-        if min(capacity, stack, height, width, episode_steps) < 1 or margin < 0:
-            raise OffbeatError("A replay needs capacity, stack, image and episode of 1 or more, a margin of 0 or more.")
+        if min(capacity, stack, height, width, episode_steps, return_steps) < 1 or margin < 0:
+            raise OffbeatError("A replay needs sizes and steps of 1 or more, and a margin of 0 or more.")
+        self.return_steps = return_steps
+        self._steps = np.arange(return_steps)
+        self._discounts = np.float32(discount) ** np.arange(return_steps + 1, dtype=np.float32)
         self.capacity, self.stack, self._image_shape = capacity, stack, (height, width, 3)
         # Rows that are live; then rows the margin may write, in the worst case of first stacks that share nothing.
         # No image is ever looked for more than 2 S rows back, so that a transition spans at most 3 S rows.
@@ -197,25 +204,49 @@ class FrameReplay:
     def sample(self, rng: np.random.Generator, out: Batch) -> None:
         """Fill `out` with transitions drawn uniformly, with replacement, from those that are live.
 
-        Images are gathered straight into `out.frames` (B, S + 1, H, W, 3), which must be contiguous.
+        Images are gathered straight into `out.frames`, which must be contiguous and made for `return_steps`.
         Raises: OffbeatError while there is nothing to sample.
         """
         first, added = int(self._counters[_FIRST]), self.added
         if added <= first:
             raise OffbeatError("The replay is empty: add a transition before sampling.")
-        slots = rng.integers(first, added, size=len(out.reward)) % len(self._row)
-        row = np.take(self._row, slots)
-        rows = (row[:, None] - np.take(self._lags, slots, axis=0)) % len(self._frames)
+        numbers = rng.integers(first, added, size=len(out.reward))
+        begin = numbers % len(self._row)
+        end = begin if self.return_steps == 1 else self._sum_rewards(numbers, added, out)
+        rows = self._rows_of(begin, end) % len(self._frames)
         frames = out.frames.reshape(rows.size, -1)
         assert np.shares_memory(frames, out.frames), "a batch must be contiguous"
         # mode="clip" writes into `out` directly; the default copies through a buffer.
         np.take(self._frames, rows.reshape(-1), axis=0, out=frames, mode="clip")
-        np.take(self._proprioception, rows[:, -2], axis=0, out=out.proprioception, mode="clip")
+        np.take(self._proprioception, rows[:, self.stack - 1], axis=0, out=out.proprioception, mode="clip")
         np.take(self._proprioception, rows[:, -1], axis=0, out=out.next_proprioception, mode="clip")
-        np.take(self._action, slots, axis=0, out=out.action, mode="clip")
-        np.take(self._reward, slots, out=out.reward, mode="clip")
-        np.take(self._terminated, slots, out=out.terminated, mode="clip")
-        np.take(self._truncated, slots, out=out.truncated, mode="clip")
+        np.take(self._action, begin, axis=0, out=out.action, mode="clip")
+        np.take(self._terminated, end, out=out.terminated, mode="clip")
+        np.take(self._truncated, end, out=out.truncated, mode="clip")
+        if self.return_steps == 1:
+            np.take(self._reward, begin, out=out.reward, mode="clip")
+            out.discount[:] = self._discounts[1]
+
+    def _sum_rewards(self, numbers: NDArray[np.int64], added: int, out: Batch) -> NDArray[np.int64]:
+        """Write reward and discount of transitions over several steps; returns the slots of their last steps (B,)."""
+        later = numbers[:, None] + self._steps
+        slots = later % len(self._row)
+        rows = np.take(self._row, slots)
+        # Within an episode rows follow one another; a new episode leaves at least one row between.
+        valid = (later < added) & (rows == rows[:, :1] + self._steps)
+        count = valid.sum(axis=1)
+        rewards = np.take(self._reward, slots) * valid
+        np.matmul(rewards, self._discounts[:-1], out=out.reward)
+        np.take(self._discounts, count, out=out.discount, mode="clip")
+        return slots[np.arange(len(slots)), count - 1]
+
+    def _rows_of(self, begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the images of a batch: (B, S + 1) for one step, (B, 2 S) for several."""
+        rows = np.take(self._row, begin)[:, None] - np.take(self._lags, begin, axis=0)
+        if self.return_steps == 1:
+            return rows
+        last = np.take(self._row, end)[:, None] - np.take(self._lags, end, axis=0)
+        return np.concatenate([rows[:, :-1], last[:, 1:]], axis=1)
 
     def flush(self) -> None:
         """Bring memory-mapped storage to the disk."""

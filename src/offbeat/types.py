@@ -50,16 +50,17 @@ class Frame:
 class Batch:
     """A minibatch in memory that is written in place, over and over.
 
-    Consecutive stacks overlap, so observation and next observation are two views of S + 1 images:
+    A transition spans one step or several. The stacks of one step overlap, so that observation and next observation
+    are two views of S + 1 images; those of several steps lie one after the other:
 
-        frames   | f0 | f1 | f2 | f3 |      S = 3
-        stack     \\____________/            frames[:, :-1]
-        next           \\____________/       frames[:, 1:]
+        one step, S = 3       | f0 | f1 | f2 | f3 |             frames[:, :S] and frames[:, -S:]
+        several, here 5       | f0 | f1 | f2 | f5 | f6 | f7 |
 
-    frames: (B, S + 1, H, W, 3) uint8, oldest first.
+    frames: (B, S + 1, H, W, 3) or (B, 2 S, H, W, 3) uint8, each stack oldest first.
     proprioception, next_proprioception: (B, 21) float32.
-    action: (B, 7) float32 in [-1, 1].
-    reward: (B,) float32.
+    action: (B, 7) float32 in [-1, 1], of the first step.
+    reward: (B,) float32, the discounted sum over the steps.
+    discount: (B,) float32, of the next observation's value: the discount of one step to the power of the steps.
     terminated, truncated: (B,) bool; what a time-out means for the target is the learner's choice.
     """
 
@@ -68,18 +69,21 @@ class Batch:
     next_proprioception: FloatArray
     action: FloatArray
     reward: FloatArray
+    discount: FloatArray
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
 
     @classmethod
-    def empty(cls, size: int, stack: int, height: int, width: int) -> Batch:
-        """Allocate a batch of `size` transitions."""
+    def empty(cls, size: int, stack: int, height: int, width: int, steps: int = 1) -> Batch:
+        """Allocate a batch of `size` transitions that span up to `steps` steps."""
+        images = stack + 1 if steps == 1 else 2 * stack
         return cls(
-            frames=np.zeros((size, stack + 1, height, width, 3), np.uint8),
+            frames=np.zeros((size, images, height, width, 3), np.uint8),
             proprioception=np.zeros((size, PROPRIOCEPTION), np.float32),
             next_proprioception=np.zeros((size, PROPRIOCEPTION), np.float32),
             action=np.zeros((size, JOINTS), np.float32),
             reward=np.zeros(size, np.float32),
+            discount=np.zeros(size, np.float32),
             terminated=np.zeros(size, np.bool_),
             truncated=np.zeros(size, np.bool_),
         )

@@ -1,8 +1,8 @@
 """A run on the wall clock: the processes of Figure 3, what they share, and how they end.
 
-    this process      interaction: environment, policy, ledger; writes the replay
-    robot             the simulated arm, which stops by itself when no command comes (robots/served.py)
-    sample, update    the workers of an asynchronous run; `learn`, where one process is both
+    interaction          this process: environment, policy, ledger; writes the replay
+    robot                the simulated arm, which stops by itself when no command comes (robots/served.py)
+    sampling, updating   the workers of an asynchronous run (jobs.py); `learning`, where one process is both
 
 The sequential and the reactive schedule learn in this process, between their commands, and write their checkpoints
 between episodes; else the updating process writes them.

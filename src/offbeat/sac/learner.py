@@ -63,7 +63,7 @@ class Learner:
         if threads is not None:
             torch.set_num_threads(threads)
         self._config, self._layout = config, Layout(config, env)
-        self._discount = config.discount_per_step(env.cycle_s)
+        self._stack = env.stack
         self._device = torch.device(device)
         self._generator = make_generator(seed, "learner")
         self._offset, self._factor = (part.to(self._device) for part in proprioception_scale(env))
@@ -120,7 +120,7 @@ class Learner:
             target = soft_target(
                 self._tensor(batch.reward),
                 self._bootstrap(batch),
-                self._discount,
+                self._tensor(batch.discount),
                 action_values(self._target_critics, inputs, next_action),
                 next_log_prob,
                 temperature,
@@ -142,8 +142,8 @@ class Learner:
         """Images and next images (B, S, h, w, 3) float32 in [0, 255], each stack cut at its own random offset."""
         frames, crop = self._tensor(batch.frames), self._layout.crop
         offsets = [draw_offsets(crop, len(frames), self._generator).to(self._device) for _ in range(2)]
-        images = crop_stacks(frames[:, :-1], offsets[0], crop).to(torch.float32)
-        return images, crop_stacks(frames[:, 1:], offsets[1], crop).to(torch.float32)
+        images = crop_stacks(frames[:, : self._stack], offsets[0], crop).to(torch.float32)
+        return images, crop_stacks(frames[:, -self._stack :], offsets[1], crop).to(torch.float32)
 
     def _bootstrap(self, batch: Batch) -> Tensor:
         terminated, truncated = self._tensor(batch.terminated), self._tensor(batch.truncated)

@@ -28,12 +28,13 @@ def squashed_gaussian(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Ten
 
 
 def soft_target(
-    reward: Tensor, bootstrap: Tensor, discount: float, next_q: Tensor, next_log_prob: Tensor, temperature: Tensor
+    reward: Tensor, bootstrap: Tensor, discount: Tensor, next_q: Tensor, next_log_prob: Tensor, temperature: Tensor
 ) -> Tensor:
-    """The regression target of Eq. 1, R + gamma V(s'), with V(s') = min_i Q_i(s', a') - temperature log pi(a'|s').
+    """The regression target of Eq. 1, R + gamma V(s'), over one step or several (Sutton 1988).
 
-    reward, bootstrap, next_log_prob: (B,); bootstrap is 1 where the next state has a value and 0 where it has none.
-    next_q: (2, B) of the target networks at an action of the current policy. Returns (B,).
+    V(s') = min_i Q_i(s', a') - temperature log pi(a'|s'). reward, bootstrap, discount, next_log_prob: (B,); reward is the
+    discounted sum over the steps, discount that of all of them; bootstrap is 1 where the next state has a value and 0
+    where it has none. next_q: (2, B) of the target networks at an action of the current policy. Returns (B,).
     """
     value = next_q.amin(0) - temperature * next_log_prob
     return reward + discount * bootstrap * value

@@ -53,15 +53,15 @@ class SharedSlots:
     A count is stored after what it counts, and a bell is rung after the count.
     """
 
-    def __init__(self, size: int, stack: int, height: int, width: int, slots: int = 2) -> None:
+    def __init__(self, size: int, stack: int, height: int, width: int, steps: int = 1, slots: int = 2) -> None:
         """`slots` of a batch each, all free; give 2 to sample while updating.
 
-        size: transitions in a batch. stack: S, images in an observation. height, width: pixels.
-        Raises: OffbeatError when there are no slots or no memory for them.
+        size: transitions in a batch. stack: S, images in an observation. height, width: pixels. steps: that a
+        transition spans at most. Raises: OffbeatError when there are no slots or no memory for them.
         """
         if slots < 1:
             raise OffbeatError(f"SharedSlots got {slots} slots: give at least 1, or 2 to sample while updating.")
-        one = Batch.empty(size, stack, height, width)  # never touched, so it takes no memory
+        one = Batch.empty(size, stack, height, width, steps)  # never touched, so it takes no memory
         arrays = {f.name: getattr(one, f.name) for f in fields(Batch)}
         layout = {f"{name} {slot}": (a.shape, a.dtype) for slot in range(slots) for name, a in arrays.items()}
         counts = {name: ((1,), np.int64) for name in ("claimed", "filled", "taken", "given_back")}
