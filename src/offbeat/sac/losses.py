@@ -32,9 +32,9 @@ def soft_target(
 ) -> Tensor:
     """The regression target of Eq. 1, R + gamma V(s'), over one step or several (Sutton 1988).
 
-    V(s') = min_i Q_i(s', a') - temperature log pi(a'|s'). reward, bootstrap, discount, next_log_prob: (B,); reward is the
-    discounted sum over the steps, discount that of all of them; bootstrap is 1 where the next state has a value and 0
-    where it has none. next_q: (2, B) of the target networks at an action of the current policy. Returns (B,).
+    V(s') = min_i Q_i(s', a') - temperature log pi(a'|s'). reward, bootstrap, discount, next_log_prob: (B,); reward is
+    the discounted sum over the steps, discount that of all of them; bootstrap is 1 where the next state has a value
+    and 0 where it has none. next_q: (2, B) of the target networks at an action of the policy. Returns (B,).
     """
     value = next_q.amin(0) - temperature * next_log_prob
     return reward + discount * bootstrap * value
