@@ -151,31 +151,28 @@ def strike(chaos: Chaos, victim: str, number: signal.Signals, moment_s: float) -
 
     False when the run had just ended by itself, since this machine was too busy to draw its images in time.
     """
-    ids, busy = chaos.begin(), False
+    ids = chaos.begin()
     time.sleep(moment_s)
     before = len(chaos.events())
-    with suppress(ProcessLookupError):  # on a busy machine it may have ended by itself
+    with suppress(ProcessLookupError):  # it may have ended by itself
         os.kill(ids[victim], number)
-    if victim == "interaction":
-        # The arm is alone. Frozen or dead, nobody sends it commands: its own guard has to see that, long before the
-        # frozen process is killed. An arm that was standing is told from the stop that follows, after 0 s.
-        time.sleep(4 * WATCHDOG_S)
-        with suppress(ProcessLookupError):
+        if victim == "interaction":
+            # The arm is alone. Frozen or dead, nobody sends it commands: its own guard has to see that, long before
+            # the frozen process is killed. An arm that was standing tells so at the stop that follows: after 0 s.
+            time.sleep(4 * WATCHDOG_S)
             os.kill(ids[victim], signal.SIGKILL)
+    code, said = chaos.end()
+    busy = BUSY in said
+    if not busy and victim != "robot":  # which takes its arm with it
         stood = wait_until(lambda: chaos.stands(before), "the arm to stand")
-        assert stood[0]["still_after_s"] <= WATCHDOG_S + CYCLE_S
-        code, said = chaos.end()
-        busy = BUSY in said
+        assert stood[0 if victim == "interaction" else -1]["still_after_s"] <= WATCHDOG_S + CYCLE_S
+    if victim == "interaction":
         assert busy or code == -signal.SIGKILL
     else:
-        code, said = chaos.end()
-        busy = BUSY in said
         cause = "was killed by SIGKILL" if number == signal.SIGKILL else "gave no sign of life"
         assert code == 1, said
         assert busy or f"The {victim} process {cause}" in said
         assert f"offbeat resume {chaos.directory}" in said
-        if victim != "robot":  # then there is no arm any more
-            assert chaos.stands(before)[-1]["still_after_s"] <= WATCHDOG_S + CYCLE_S
     wait_until(lambda: not left_over(chaos.directory), "all processes to end")
     chaos.check_replay()
     return not busy

@@ -29,7 +29,7 @@ from offbeat.robots.models import panda
 from offbeat.robots.served import ServedRig, ServedRobot
 from offbeat.robots.sim import SimRig
 from offbeat.robots.watchdog import STILL_RAD_S
-from offbeat.tasks.visual_reacher import fast_placement
+from offbeat.tasks.visual_reacher import VisualReacher
 from offbeat.timing.clock import VirtualClock
 from offbeat.timing.profile import load_profile
 from offbeat.timing.wall import WallClock
@@ -39,7 +39,7 @@ CYCLE_S, WATCHDOG_S, STEP_S = 0.04, 0.12, 0.002
 STAND_S = WATCHDOG_S + CYCLE_S + 3 * STEP_S
 PATIENCE_S = 1.0
 VELOCITY = np.full(7, 0.2)
-PLACEMENT = fast_placement(np.random.default_rng(0))
+PLACEMENT = VisualReacher().placement(np.random.default_rng(0))
 
 CLIENT = """
 import signal, sys
@@ -155,7 +155,7 @@ def test_images_are_those_of_the_simulated_camera_and_as_late(rig: ServedRig) ->
     clock = VirtualClock(load_profile("zero"), seed=0)
     twin = SimRig(CONFIG, clock)
     for seed in (1, 2):
-        placement = fast_placement(np.random.default_rng(seed))
+        placement = VisualReacher().placement(np.random.default_rng(seed))
         rig.restart(placement)
         twin.restart(placement)
         frame = rig.camera.read_latest(max_age_s=5.0)

@@ -11,7 +11,7 @@ from offbeat.robots.models import panda
 from offbeat.robots.render import RayRenderer, make_renderer, opengl_works
 from offbeat.robots.sim import SimCamera, SimRobot, SimWorld
 from offbeat.robots.world import SceneConfig, build_model
-from offbeat.tasks.visual_reacher import VisualReacher, bag_mask, fast_placement
+from offbeat.tasks.visual_reacher import VisualReacher, bag_mask
 
 LOOK = np.array([0.0, 0.13, 0.02, -1.97, 0.03, 2.07, 0.8])
 
@@ -33,7 +33,7 @@ class HandClock:
 def make_world(rate_hz: float = 30.0) -> tuple[HandClock, SimWorld, SimRobot]:
     clock = HandClock()
     world = SimWorld(clock, rate_hz)  # type: ignore[arg-type]
-    world.place(fast_placement(np.random.default_rng(0)))
+    world.place(VisualReacher().placement(np.random.default_rng(0)))
     return clock, world, SimRobot(world, clock)  # type: ignore[arg-type]
 
 

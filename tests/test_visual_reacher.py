@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from offbeat.robots.models.panda import forward_kinematics
-from offbeat.tasks.visual_reacher import HSV_LOWER, HSV_UPPER, bag_mask, fast_placement, mask_share, reset_poses, reward
+from offbeat.tasks.visual_reacher import (
+    HSV_LOWER,
+    HSV_UPPER,
+    VisualReacher,
+    bag_mask,
+    fast_placement,
+    mask_share,
+    reset_poses,
+    reward,
+)
 
 RED = (240, 40, 70)
 GREY = (150, 150, 150)
@@ -82,8 +91,22 @@ def test_reset_poses_are_the_papers() -> None:
 
 def test_fast_placement_spreads_the_bag_in_front_of_the_flange() -> None:
     rng = np.random.default_rng(0)
-    placements = [fast_placement(rng) for _ in range(300)]
+    placements = [fast_placement(rng, reset_poses(rng)[1]) for _ in range(300)]
     offsets = np.array([p.bag_xy_m - forward_kinematics(p.joint_rad)[:2, 3] for p in placements])
     assert offsets[:, 0].mean() == pytest.approx(0.15, abs=0.01)
     assert np.abs(offsets[:, 1].mean()) < 0.01
     assert np.abs(offsets - (0.15, 0.0)).max() <= 2 * 0.053 + 1e-9
+
+
+def test_a_start_inside_the_box_moves_the_pose_as_little_as_it_must() -> None:
+    box_m = np.array([0.3, -0.3, 0.08]), np.array([0.7, 0.3, 0.4])
+    inside, paper = VisualReacher(box_m), VisualReacher()
+    for seed in range(50):
+        ours = inside.placement(np.random.default_rng(seed)).joint_rad
+        theirs = paper.placement(np.random.default_rng(seed)).joint_rad
+        before, after = forward_kinematics(theirs), forward_kinematics(ours)
+        assert after[2, 3] <= 0.375 + 1e-4
+        np.testing.assert_allclose(after[:2, 3], before[:2, 3], atol=2e-3)
+        np.testing.assert_allclose(after[:3, :3], before[:3, :3], atol=5e-3)
+        if before[2, 3] <= 0.375:
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)

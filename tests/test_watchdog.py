@@ -9,13 +9,13 @@ import pytest
 
 from offbeat.robots.sim import SimWorld
 from offbeat.robots.watchdog import Watchdog
-from offbeat.tasks.visual_reacher import fast_placement
+from offbeat.tasks.visual_reacher import VisualReacher
 from offbeat.timing.clock import VirtualClock
 from offbeat.timing.profile import load_profile
 
 CYCLE_S, WATCHDOG_S, STEP_S = 0.04, 0.12, 0.002
 VELOCITY = np.full(7, 0.2)
-PLACEMENT = fast_placement(np.random.default_rng(0))
+PLACEMENT = VisualReacher().placement(np.random.default_rng(0))
 
 
 class Guarded:

@@ -52,6 +52,9 @@ class EnvConfig:
     """True: place arm and bag at once and charge `reset_s`. False: reset by the paper's two real moves."""
     reset_s: float = 4.0
     """What a fast or a dry reset is charged (s)."""
+    start_inside: bool = True
+    """True: a reset ends with the flange inside the workspace box. False: where the paper's poses leave it, up to 4 cm
+    above the box, from where the safety filter drives it in."""
     keep_stack: bool = False
     """True: the first stack of an episode still holds images of the episode before (the paper). False: it is
     filled with the first image."""
@@ -317,7 +320,7 @@ def make_config(
         # Small images keep a map of several places on both axes after fewer strides of two.
         sac = replace(sac, strides=(2, 2, 1, 1) if env.height < 72 else (2, 2, 2, 1))
     if preset == "paper":
-        env = replace(env, clip_action=True, keep_stack=True)
+        env = replace(env, clip_action=True, keep_stack=True, start_inside=False)
         sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False, exploration_time_s=0.0, return_span_s=0.0)
         sac = replace(sac, learning_rate=SACConfig.learning_rate, polyak=SACConfig.polyak)
         run |= {"warmup_s": 200.0, "replay_s": 100_000 * cycle_s}

@@ -27,6 +27,8 @@ from offbeat.timing.profile import load_profile
 from offbeat.types import JOINTS, PROPRIOCEPTION, FloatArray, Observation, RobotState
 
 MAX_IMAGE_AGE_S = 0.2
+# No joint of a Panda turns further than 3.8 rad or faster than 2.7 rad/s; the last action lies in [-1, 1].
+_EXTENT = np.repeat(np.array([4.0, 3.0, 1.0], np.float32), JOINTS)
 _RESET_TRIES = 3
 
 
@@ -62,7 +64,8 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._stop_when_late = stop_when_late
         self._clock = clock
         self._rig, self._robot, self._camera = rig, rig.robot, rig.camera
-        self._task = VisualReacher()
+        box_m = np.asarray(SafetyLimits.box_lower_m), np.asarray(SafetyLimits.box_upper_m)
+        self._task = VisualReacher(box_m if config.start_inside else None)
         # A policy that may ask for more than the paper's speed gets it, within every other limit.
         speed_rad_s = max(SafetyLimits.velocity_rad_s[0], config.action_limit_rad_s)
         self._filter = VelocityFilter(SafetyLimits(velocity_rad_s=(speed_rad_s,) * JOINTS), config.cycle_s)
@@ -79,7 +82,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self.observation_space = spaces.Dict(
             {
                 "image": spaces.Box(0, 255, shape, np.uint8),
-                "proprioception": spaces.Box(-np.inf, np.inf, (PROPRIOCEPTION,), np.float32),
+                "proprioception": spaces.Box(-_EXTENT, _EXTENT, (PROPRIOCEPTION,), np.float32),
             }
         )
         self.action_space = spaces.Box(-1.0, 1.0, (JOINTS,), np.float32)

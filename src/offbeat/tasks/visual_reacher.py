@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offbeat.robots.base import Placement, Robot
-from offbeat.robots.models.panda import forward_kinematics
+from offbeat.robots.models.panda import forward_kinematics, reach
 from offbeat.types import FloatArray, ImageArray
 
 REWARD_SCALE = 0.25
@@ -21,6 +21,8 @@ _FULL_HEIGHT = 90
 _ROUNDS = 5
 
 MOVE_TIMEOUT_S = 4.0
+# A move may end 0.02 rad short of its pose, which is up to 2 cm at the flange.
+_START_MARGIN_M = 0.025
 
 
 def bag_mask(image: ImageArray) -> NDArray[np.uint8]:
@@ -58,9 +60,8 @@ _BAG_FORWARD_M, _BAG_FORWARD_STD_M, _BAG_SIDE_STD_M = 0.150, 0.044, 0.053
 _BAG_SPREAD = 2.0
 
 
-def fast_placement(rng: np.random.Generator) -> Placement:
-    """A start drawn as the two moves would leave it: the second pose, and the bag within two deviations of its mean."""
-    _, look = reset_poses(rng)
+def fast_placement(rng: np.random.Generator, look: FloatArray) -> Placement:
+    """A start as the two moves would leave it: the second pose (7,) rad, the bag within two deviations of its mean."""
     spread = np.clip(rng.normal(size=2), -_BAG_SPREAD, _BAG_SPREAD) * (_BAG_FORWARD_STD_M, _BAG_SIDE_STD_M)
     bag = forward_kinematics(look)[:2, 3] + (_BAG_FORWARD_M, 0.0) + spread
     return Placement(look, bag, float(rng.uniform(-np.pi, np.pi)))
@@ -69,14 +70,26 @@ def fast_placement(rng: np.random.Generator) -> Placement:
 class VisualReacher:
     """The task as the environment asks for it. Implements `Task`."""
 
+    def __init__(self, box_m: tuple[FloatArray, FloatArray] | None = None) -> None:
+        """box_m: corners (3,) m of the box in which an episode begins, lower then upper; None: at the paper's pose."""
+        self._box_m = box_m
+
     def reset(self, robot: Robot, rng: np.random.Generator) -> None:
         """The paper's two moves. Raises: MoveTimeoutError when one does not arrive within 4 s."""
-        for pose in reset_poses(rng):
+        for pose in self._poses(rng):
             robot.move_to(pose, MOVE_TIMEOUT_S)
 
     def placement(self, rng: np.random.Generator) -> Placement:
         """A start for a simulator that can place things at once."""
-        return fast_placement(rng)
+        return fast_placement(rng, self._poses(rng)[1])
+
+    def _poses(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
+        lift, look = reset_poses(rng)
+        if self._box_m is None:
+            return lift, look
+        flange = forward_kinematics(look)[:3, 3]
+        inside = np.clip(flange, self._box_m[0] + _START_MARGIN_M, self._box_m[1] - _START_MARGIN_M)
+        return lift, reach(look, inside)
 
     def share(self, image: ImageArray) -> float:
         """Share of the newest image that the bag fills, 0 to 1."""

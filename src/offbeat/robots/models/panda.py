@@ -175,6 +175,7 @@ def kinematics(joint_rad: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.f
     return pose, np.array(columns).reshape(7, 6).T
 
 
+_REACH_STEPS, _REACH_DAMPING = 10, 0.02
 _CHAIN = tuple((row.a_m, row.d_m, (row.twist_rad > 0) - (row.twist_rad < 0)) for row in DH)
 
 
@@ -186,3 +187,16 @@ def forward_kinematics(joint_rad: FloatArray) -> NDArray[np.float64]:
 def jacobian(joint_rad: FloatArray) -> NDArray[np.float64]:
     """Geometric Jacobian (6, 7) of the flange in the base frame, for joint positions (7,) rad; see `kinematics`."""
     return kinematics(np.asarray(joint_rad, float))[1]
+
+
+def reach(joint_rad: FloatArray, position_m: FloatArray) -> NDArray[np.float64]:
+    """Joint positions (7,) rad near `joint_rad` that put the flange at `position_m` (3,) and keep its orientation.
+
+    Damped least squares from the Jacobian (Wampler 1986), for distances of a few centimetres; limits are not looked at.
+    """
+    joints = np.array(joint_rad, float)
+    for _ in range(_REACH_STEPS):
+        pose, jac = kinematics(joints)
+        gap = np.concatenate([np.asarray(position_m) - pose[:3, 3], np.zeros(3)])
+        joints += jac.T @ np.linalg.solve(jac @ jac.T + _REACH_DAMPING**2 * np.eye(6), gap)
+    return joints
