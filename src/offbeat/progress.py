@@ -33,11 +33,13 @@ def show_progress(console: Console, config: RunConfig) -> Iterator[Callable[[Epi
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, refresh_per_second=4) as progress:
+    # On the wall clock nothing is drawn within a cycle: the bar moves between episodes only.
+    by_itself = config.clock == "virtual"
+    with Progress(*columns, console=console, refresh_per_second=4, auto_refresh=by_itself) as progress:
         task = progress.add_task("building", total=config.episodes)
 
         def advance(record: EpisodeRecord) -> None:
-            progress.update(task, completed=record.episode + 1, description=describe(record))
+            progress.update(task, completed=record.episode + 1, description=describe(record), refresh=not by_itself)
 
         yield advance
 
