@@ -25,7 +25,7 @@ RESET_S = 4.0
 
 def write_run(directory: Path, finished: bool = True, **choices: Any) -> RunConfig:
     """Write a run directory for `make_config(**choices)`; returns its configuration."""
-    config = make_config(**({"scale": "cpu", "minutes": 2.0} | choices))
+    config = make_config(**({"scale": "cpu", "minutes": 2.0, "warmup_s": 60.0} | choices))
     rng = np.random.default_rng(config.seed)
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps(config.to_dict() | {"offbeat": "0"}, sort_keys=True, indent=2))
