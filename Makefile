@@ -8,7 +8,7 @@ OUT    ?=
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format clean
+.PHONY: help setup demo test test-slow lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ help: ## list the targets
 	@echo '  PYTHON=python3.12          the interpreter that .venv is made with'
 	@echo '  TORCH="torch==2.9.0"       what pip installs as torch, instead of a build that fits this machine'
 	@echo '  OUT=runs/mine              where make demo writes, instead of the next free runs/demo-N'
-	@echo "  ARGS=\"-m 'not slow'\"      more arguments for pytest or for offbeat demo"
+	@echo "  ARGS=\"-k replay\"          more arguments for pytest or for offbeat demo"
 
 setup: $(STAMP) ## make .venv: torch, the package, its tools
 
@@ -29,8 +29,11 @@ demo: setup ## train two schedules side by side and write report.html (about ten
 	while [ -z "$$out" ] || { [ -z "$(OUT)" ] && [ -e "$$out" ]; }; do out=runs/demo-$$n; n=$$((n + 1)); done; \
 	$(VENV)/bin/offbeat demo --out "$$out" $(ARGS)
 
-test: setup ## run every test (ARGS goes to pytest)
-	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+test: setup ## run the tests, all but the slow ones (ARGS goes to pytest)
+	$(VENV)/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-slow: setup ## run the slow test: forty rounds of killing processes of a live run
+	$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 lint: setup ## ruff, formatting, types
 	$(VENV)/bin/ruff check .

@@ -207,7 +207,7 @@ class RunConfig:
     checkpoint_episodes: int = 20
     """Episodes between checkpoints."""
     keep_replay: bool = False
-    """True: the replay's files stay when the run has finished. False: they are deleted then."""
+    """Whether the replay's files stay when a virtual run has finished; those of the wall clock always stay."""
     env: EnvConfig = field(default_factory=EnvConfig)
     """The environment."""
     sac: SACConfig = field(default_factory=SACConfig)

@@ -4,7 +4,7 @@ config.json     the configuration and the version of offbeat
 profile.json    the timing profile, as it was when the run began
 episodes.csv, cycles.bin, stages.bin    the ledger
 checkpoint.pt   what going on needs, replaced as a whole every `checkpoint_episodes`
-replay/         the replay's memory; deleted when the run has finished, unless `keep_replay`
+replay/         the replay's memory; deleted when a virtual run has finished, unless `keep_replay`
 robot.jsonl     what the simulated arm's own process saw (wall clock only)
 summary.json    written last: its presence says that the run has finished
 """

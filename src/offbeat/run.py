@@ -149,7 +149,7 @@ def _run(
     session.run(start_episode, between_episodes)
     summary = _summary(session, config, round(wall_s(), 3))
     write_summary(directory, summary)
-    if not config.keep_replay:
+    if config.clock == "virtual" and not config.keep_replay:
         forget_replay(directory)
     return summary
 
