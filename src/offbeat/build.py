@@ -164,15 +164,17 @@ def build_learner(config: RunConfig, threads: int) -> Any:
 def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
     """The replay of a configuration.
 
-    It never holds more than the run makes. Its margin is what is added between two checkpoints, when it can wrap: on
-    the wall clock always, since episodes that were cut short come on top of those of the run.
+    It never holds more than the run makes. In virtual time its margin is what is added between two checkpoints, when
+    it can wrap. On the wall clock nothing is ever taken back, but a sampler in another process must not be overtaken
+    while it gathers: an episode's time is ample.
     """
     env, total = config.env, config.episodes * config.env.episode_steps
-    between = config.checkpoint_episodes * env.episode_steps
-    can_wrap = total > config.replay_steps or config.clock == "wall"
-    capacity, margin = min(total, config.replay_steps), between if can_wrap else 0
+    if config.clock == "wall":
+        margin = env.episode_steps
+    else:
+        margin = config.checkpoint_episodes * env.episode_steps if total > config.replay_steps else 0
     return FrameReplay(
-        capacity,
+        min(total, config.replay_steps),
         env.stack,
         env.height,
         env.width,
