@@ -22,7 +22,8 @@ def show_progress(console: Console, config: RunConfig) -> Iterator[Callable[[Epi
 
         def print_line(record: EpisodeRecord) -> None:
             if (record.episode + 1) % every == 0 or record.episode + 1 == config.episodes:
-                console.print(f"{record.episode + 1}/{config.episodes} episodes, {describe(record)}", highlight=False)
+                line = f"{record.episode + 1}/{config.episodes} episodes, {describe(record)}"
+                console.print(line, highlight=False, soft_wrap=True)
 
         yield print_line
         return
