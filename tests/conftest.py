@@ -6,9 +6,16 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy and torch start their pools
 
+import signal
+import threading
+
 import pytest
 import torch
 from hypothesis import settings
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and every process they start as well.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 torch.set_num_threads(1)
 
