@@ -9,7 +9,7 @@ import pytest
 
 from offbeat.build import build_parts
 from offbeat.config import EnvConfig, make_config
-from offbeat.dry import DryEnv
+from offbeat.dry import DryEnv, DryLearner
 from offbeat.schedules.asynchronous import run_asynchronous
 from offbeat.schedules.reactive import run_reactive
 from offbeat.schedules.sequential import run_sequential
@@ -45,6 +45,18 @@ def test_a_step_ends_at_its_deadline() -> None:
     assert info["response_s"] == pytest.approx(0.003)
     assert (info["slack_s"], info["robot_s"], info["camera_s"]) == (pytest.approx(0.037), 0.0, 0.0)
     assert set(info) == INFO
+
+
+@pytest.mark.parametrize(("robot", "joints"), [("panda", 7), ("ur5e", 6)])
+def test_shapes_are_the_arms(robot: str, joints: int) -> None:
+    env, _ = make_env(robot=robot)
+    observation, _ = env.reset()
+    assert observation["proprioception"].shape == (3 * joints,)
+    *_, info = env.step(np.zeros(joints))
+    for name in ("joint_rad", "joint_rad_s", "sent_rad_s", "applied_action"):
+        assert info[name].shape == (joints,)
+    learner = DryLearner(joints)
+    assert learner.policy.act(observation).shape == (joints,)
 
 
 def test_the_newest_image_is_from_a_tick_that_has_arrived() -> None:

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import offbeat  # noqa: F401  registers the environment
+from offbeat.arms import RobotName
 from offbeat.config import make_config
 from offbeat.env import RealTimeEnv, make_env
 from offbeat.errors import ActionError, ConfigError
-from offbeat.robots.models import panda
+from offbeat.robots.models import MODELS
 from offbeat.robots.sim import SimRig
 from offbeat.safety import SafetyLimits
 from offbeat.tasks.servo import ServoPolicy
@@ -23,15 +24,16 @@ from offbeat.timing.clock import VirtualClock
 from offbeat.timing.profile import Stage, load_profile
 from offbeat.timing.wall import WallClock
 
-LIMITS = SafetyLimits()
+both_arms = pytest.mark.parametrize(("robot", "joints"), [("panda", 7), ("ur5e", 6)])
 
 
-def test_gymnasium_makes_it_and_its_checker_passes() -> None:
-    env = gymnasium.make("offbeat/VisualReacher-v0", scale="cpu")
+@both_arms
+def test_gymnasium_makes_it_and_its_checker_passes(robot: RobotName, joints: int) -> None:
+    env = gymnasium.make("offbeat/VisualReacher-v0", scale="cpu", robot=robot)
     check_env(env.unwrapped, skip_render_check=True)
     assert env.observation_space["image"].shape == (36, 64, 9)
-    assert env.observation_space["proprioception"].shape == (21,)
-    np.testing.assert_array_equal(env.action_space.low, -np.ones(7))
+    assert env.observation_space["proprioception"].shape == (3 * joints,)
+    np.testing.assert_array_equal(env.action_space.low, -np.ones(joints))
 
 
 def test_renders_the_scene() -> None:
@@ -41,21 +43,23 @@ def test_renders_the_scene() -> None:
     assert image.shape == (360, 480, 3) and image.dtype == np.uint8 and image.std() > 20
 
 
+@both_arms
 @pytest.mark.parametrize("name", ["flange_m", "joint_rad", "joint_rad_s", "sent_rad_s", "applied_action"])
-def test_info_vectors(name: str) -> None:
-    env = make_env(fast_reset=True)
+def test_info_vectors(name: str, robot: RobotName, joints: int) -> None:
+    env = make_env(robot=robot, fast_reset=True)
     env.reset(seed=0)
-    info = env.step(np.full(7, 0.5, np.float32))[4]
-    assert info[name].shape == ((3,) if name == "flange_m" else (7,))
+    info = env.step(np.full(joints, 0.5, np.float32))[4]
+    assert info[name].shape == ((3,) if name == "flange_m" else (joints,))
 
 
-def test_info_agrees_with_what_happened() -> None:
-    env = make_env(fast_reset=True)
+@both_arms
+def test_info_agrees_with_what_happened(robot: RobotName, joints: int) -> None:
+    env = make_env(robot=robot, fast_reset=True)
     env.reset(seed=0)
-    observation, reward, terminated, truncated, info = env.step(np.full(7, 0.5, np.float32))
-    np.testing.assert_allclose(observation["proprioception"][:7], info["joint_rad"], rtol=1e-6)
-    np.testing.assert_allclose(observation["proprioception"][14:], info["applied_action"])
-    np.testing.assert_allclose(info["flange_m"], panda.forward_kinematics(info["joint_rad"])[:3, 3])
+    observation, reward, terminated, truncated, info = env.step(np.full(joints, 0.5, np.float32))
+    np.testing.assert_allclose(observation["proprioception"][:joints], info["joint_rad"], rtol=1e-6)
+    np.testing.assert_allclose(observation["proprioception"][2 * joints :], info["applied_action"])
+    np.testing.assert_allclose(info["flange_m"], MODELS[robot].forward_kinematics(info["joint_rad"])[:3, 3])
     assert reward == pytest.approx(0.25 * 40 * info["mask_share"])
     assert info["lateness_s"] == 0.0 and info["response_s"] == 0.0
     assert not terminated and not truncated
@@ -118,6 +122,8 @@ def test_bad_action_is_one_clear_sentence(bad: np.ndarray) -> None:
 def test_unknown_environment_field_is_one_clear_sentence() -> None:
     with pytest.raises(ConfigError, match="cycle_ms"):
         make_env(cycle_ms=40)
+    with pytest.raises(ConfigError, match="use panda, ur5e"):
+        make_env(robot="ur10")
     with pytest.raises(ConfigError, match="scale"):
         make_env(scale="gpu")
 
@@ -230,7 +236,7 @@ def test_state_dict_goes_on_exactly() -> None:
     assert play(other) == expected
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     hold=st.integers(1, 40),
@@ -238,29 +244,31 @@ def test_state_dict_goes_on_exactly() -> None:
     preset=st.sampled_from(["default", "paper"]),
     fast_reset=st.booleans(),
     bias=st.lists(st.sampled_from([-1.0, 0.0, 1.0]), min_size=7, max_size=7),
+    robot=st.sampled_from(["panda", "ur5e"]),
 )
 def test_no_command_sequence_leaves_the_limits(
-    seed: int, hold: int, setting: str, preset: str, fast_reset: bool, bias: list[float]
+    seed: int, hold: int, setting: str, preset: str, fast_reset: bool, bias: list[float], robot: RobotName
 ) -> None:
-    env = make_env(setting=setting, preset=preset, fast_reset=fast_reset, height=16, width=16)
-    rng = np.random.default_rng(seed)
+    env = make_env(robot=robot, setting=setting, preset=preset, fast_reset=fast_reset, height=16, width=16)
+    rng, limits, joints = np.random.default_rng(seed), SafetyLimits.of(robot), env.config.joints
+    lower_m, upper_m = np.asarray(limits.box_lower_m), np.asarray(limits.box_upper_m)
     _, info = env.reset(seed=seed)
     inside = False
-    previous = np.zeros(7)
-    action = np.zeros(7)
+    previous = np.zeros(joints)
+    action = np.zeros(joints)
     for step in range(env.config.episode_steps):
         if step % hold == 0:
-            action = np.clip(np.array(bias) + rng.choice([-1.0, 0.0, 1.0], 7), -1, 1)
+            action = np.clip(np.array(bias)[:joints] + rng.choice([-1.0, 0.0, 1.0], joints), -1, 1)
         info = env.step(action.astype(np.float32))[4]
         flange_m = info["flange_m"]
-        outside = np.maximum(np.asarray(LIMITS.box_lower_m) - flange_m, flange_m - np.asarray(LIMITS.box_upper_m)).max()
+        outside = np.maximum(lower_m - flange_m, flange_m - upper_m).max()
         inside = inside or outside <= 0 or preset == "default"  # the paper's reset may start above the box
         assert not inside or outside <= 0.005
-        assert (info["joint_rad"] >= np.asarray(LIMITS.joint_lower_rad) - 1e-3).all()
-        assert (info["joint_rad"] <= np.asarray(LIMITS.joint_upper_rad) + 1e-3).all()
-        assert (np.abs(info["joint_rad_s"]) <= np.asarray(LIMITS.velocity_rad_s) + 1e-3).all()
+        assert (info["joint_rad"] >= np.asarray(limits.joint_lower_rad) - 1e-3).all()
+        assert (info["joint_rad"] <= np.asarray(limits.joint_upper_rad) + 1e-3).all()
+        assert (np.abs(info["joint_rad_s"]) <= np.asarray(limits.velocity_rad_s) + 1e-3).all()
         change = np.abs(info["sent_rad_s"] - previous)
-        assert (change <= np.asarray(LIMITS.acceleration_rad_s2) * env.config.cycle_s + 1e-9).all()
+        assert (change <= np.asarray(limits.acceleration_rad_s2) * env.config.cycle_s + 1e-9).all()
         previous = info["sent_rad_s"]
 
 

@@ -10,46 +10,60 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
+from offbeat.arms import ARMS
 from offbeat.errors import ActionError, ConfigError, RobotError, UserError
-from offbeat.robots.models import panda
+from offbeat.robots.models import MODELS
+from offbeat.robots.models.panda import PANDA
 from offbeat.safety import SafetyLimits, VelocityFilter, nearest_velocity, stopping_distance, stopping_time
 from offbeat.types import RobotState
 
 LIMITS = SafetyLimits()
-LOWER, UPPER = np.array(LIMITS.joint_lower_rad), np.array(LIMITS.joint_upper_rad)
 BOX_LOWER, BOX_UPPER = np.array(LIMITS.box_lower_m), np.array(LIMITS.box_upper_m)
 MIDDLE = np.array([0.0, 0.4, 0.0, -2.0, 0.0, 2.2, 0.0])
-ABOVE = np.array([0.0, 0.13, 0.02, -1.9, 0.03, 2.15, 0.8])  # the paper's reset at its highest: z = 0.44 m
+# The resets at their highest: z = 0.44 m.
+ABOVE = {
+    "panda": np.array([0.0, 0.13, 0.02, -1.9, 0.03, 2.15, 0.8]),
+    "ur5e": np.array([2.93, -1.38, 1.5, -1.7, -1.57, -0.21]),
+}
+both_arms = pytest.mark.parametrize("robot", ["panda", "ur5e"])
 
 
-def flange(joint_rad):
-    return np.array(panda.flange_position(joint_rad.tolist()))
+def flange(joint_rad, robot="panda"):
+    return np.array(MODELS[robot].flange_position(joint_rad.tolist()))
 
 
-def outside_m(joint_rad):
-    place = flange(joint_rad)
+def outside_m(joint_rad, robot="panda"):
+    place = flange(joint_rad, robot)
     return max((place - BOX_UPPER).max(), (BOX_LOWER - place).max())
 
 
-def beyond_rad(joint_rad):
-    return max((joint_rad - UPPER).max(), (LOWER - joint_rad).max())
+def beyond_rad(joint_rad, robot="panda"):
+    lower, upper = np.array(ARMS[robot].joint_lower_rad), np.array(ARMS[robot].joint_upper_rad)
+    return max((joint_rad - upper).max(), (lower - joint_rad).max())
 
 
-def random_pose(rng):
+def random_pose(rng, robot="panda"):
     while True:
-        pose = rng.uniform(LOWER, UPPER)
-        if outside_m(pose) < 0:
+        pose = rng.uniform(ARMS[robot].joint_lower_rad, ARMS[robot].joint_upper_rad)
+        if outside_m(pose, robot) < 0:
             return pose
+
+
+def assert_inside(path, robot, every, box_m):
+    """Box and joint bounds hold along a path (k, N)."""
+    assert max(outside_m(q, robot) for q in path[::every]) < box_m
+    assert beyond_rad(path.max(axis=0), robot) < 1e-3 and beyond_rad(path.min(axis=0), robot) < 1e-3
 
 
 class Arm:
     """Joints that follow the held velocity: at once, by ramps at a limit (rad/s^2), or with a lag of 12 ms."""
 
-    def __init__(self, joint_rad, kind):
-        self.q, self.v, self.held = np.array(joint_rad, float), np.zeros(7), np.zeros(7)
-        self.kind, self.now_s = kind, 0.0
+    def __init__(self, joint_rad, kind, robot="panda"):
+        self.q = np.array(joint_rad, float)
+        self.v, self.held = np.zeros_like(self.q), np.zeros_like(self.q)
+        self.kind, self.model, self.now_s = kind, MODELS[robot], 0.0
         self.track = [self.q]
-        self.ramp = {"ramp": np.array(LIMITS.acceleration_rad_s2), "arm": panda.ACCELERATION_LIMIT_RAD_S2}.get(kind)
+        self.ramp = {"ramp": np.full(self.q.shape, 6.0), "arm": self.model.acceleration_limit_rad_s2}.get(kind)
 
     def run_to(self, time_s):
         steps = max(1, round((time_s - self.now_s) / 0.004))
@@ -72,19 +86,19 @@ class Arm:
 def attack(style, rng, arm, k, memory):
     """Commands that try to get out: towards one face with every joint, held extremes, flips, noise."""
     if style == "noise":
-        return rng.uniform(-1, 1, 7)
+        return rng.uniform(-1, 1, arm.q.shape)
     if style == "flip":
-        return memory.setdefault("sign", np.sign(rng.normal(size=7))) * (1 if k % 6 < 3 else -1)
+        return memory.setdefault("sign", np.sign(rng.normal(size=arm.q.shape))) * (1 if k % 6 < 3 else -1)
     if k % 30 == 0:
-        memory["way"], memory["held"] = rng.normal(size=3), rng.uniform(-1, 1, 7)
+        memory["way"], memory["held"] = rng.normal(size=3), rng.uniform(-1, 1, arm.q.shape)
     if style == "held":
         return memory["held"]
-    return np.sign(memory["way"] @ panda.jacobian(arm.q)[:3])
+    return np.sign(memory["way"] @ arm.model.jacobian(arm.q)[:3])
 
 
 def drive(arm, filter_, style, scale, cycles, late, seed):
-    """Run the loop, commands up to a cycle late, and check the limits of every answer. Returns the path (k, 7)."""
-    rng, memory, last = np.random.default_rng(seed), {}, np.zeros(7)
+    """Run the loop, commands up to a cycle late, and check the limits of every answer. Returns the path (k, N)."""
+    rng, memory, last = np.random.default_rng(seed), {}, np.zeros_like(arm.q)
     cycle = filter_.cycle_s
     for k in range(cycles):
         arm.run_to(k * cycle + cycle * rng.choice([0.0, 0.98, rng.uniform()]) * late)
@@ -151,15 +165,15 @@ def test_reset_sets_the_velocity_that_the_next_answer_starts_from():
     np.testing.assert_allclose(sent, np.full(7, 0.36))  # 0.6 - 6 x 0.04, though 0.2 is the limit: no jump down
 
 
+@both_arms
 @pytest.mark.parametrize("kind", ["jump", "ramp", "arm", "lag"])
 @pytest.mark.parametrize("style", ["face", "held", "flip", "noise"])
-def test_nothing_leaves_box_bounds_and_limits(kind, style):
+def test_nothing_leaves_box_bounds_and_limits(kind, style, robot):
     for seed, cycle_s in enumerate((0.02, 0.04, 0.075, 0.1)):
         rng = np.random.default_rng(100 * seed + len(kind + style))
-        arm = Arm(random_pose(rng), kind)
-        path = drive(arm, VelocityFilter(LIMITS, cycle_s), style, rng.choice([0.2, 5.0]), 150, late=seed % 2, seed=seed)
-        assert max(outside_m(q) for q in path[::4]) < 0.002
-        assert beyond_rad(path.max(axis=0)) < 1e-3 and beyond_rad(path.min(axis=0)) < 1e-3
+        arm, filter_ = Arm(random_pose(rng, robot), kind, robot), VelocityFilter(SafetyLimits.of(robot), cycle_s)
+        path = drive(arm, filter_, style, rng.choice([0.2, 5.0]), 150, late=seed % 2, seed=seed)
+        assert_inside(path, robot, 4, 0.002)
 
 
 @given(
@@ -168,37 +182,40 @@ def test_nothing_leaves_box_bounds_and_limits(kind, style):
     st.sampled_from(["jump", "ramp", "arm", "lag"]),
     st.sampled_from(["face", "held", "flip", "noise"]),
     st.floats(-3, 6),
+    st.sampled_from(["panda", "ur5e"]),
 )
-@settings(max_examples=25, deadline=None)
-def test_any_sequence_of_any_size_is_held(seed, cycle_s, kind, style, exponent):
-    arm = Arm(random_pose(np.random.default_rng(seed)), kind)
-    path = drive(arm, VelocityFilter(LIMITS, cycle_s), style, 10.0**exponent, 50, late=1.0, seed=seed)
-    assert max(outside_m(q) for q in path[::3]) < 0.005
-    assert beyond_rad(path.max(axis=0)) < 1e-3 and beyond_rad(path.min(axis=0)) < 1e-3
+@settings(max_examples=50, deadline=None)
+def test_any_sequence_of_any_size_is_held(seed, cycle_s, kind, style, exponent, robot):
+    arm = Arm(random_pose(np.random.default_rng(seed), robot), kind, robot)
+    filter_ = VelocityFilter(SafetyLimits.of(robot), cycle_s)
+    path = drive(arm, filter_, style, 10.0**exponent, 50, late=1.0, seed=seed)
+    assert_inside(path, robot, 3, 0.005)
 
 
-def test_the_box_holds_at_ten_times_the_speed():
-    fast = replace(LIMITS, velocity_rad_s=(2.0,) * 7)
+@both_arms
+def test_the_box_holds_at_ten_times_the_speed(robot):
+    fast = SafetyLimits.of(robot, speed_rad_s=2.0)
     for seed, style in enumerate(("face", "flip", "noise")):
-        arm = Arm(random_pose(np.random.default_rng(seed)), "arm")
+        arm = Arm(random_pose(np.random.default_rng(seed), robot), "arm", robot)
         path = drive(arm, VelocityFilter(fast, 0.04), style, 2.0, 120, late=1.0, seed=seed)
-        assert max(outside_m(q) for q in path[::4]) < 0.005
-        assert beyond_rad(path.max(axis=0)) < 1e-3 and beyond_rad(path.min(axis=0)) < 1e-3
+        assert_inside(path, robot, 4, 0.005)
 
 
+@both_arms
 @pytest.mark.parametrize("push", ["none", "up"])
-def test_a_flange_above_the_box_is_driven_in_at_the_return_speed_and_stays(push):
-    arm, filter_, heights, inside = Arm(ABOVE, "arm"), VelocityFilter(LIMITS, 0.04), [], False
+def test_a_flange_above_the_box_is_driven_in_at_the_return_speed_and_stays(push, robot):
+    filter_, heights, inside = VelocityFilter(SafetyLimits.of(robot), 0.04), [], False
+    arm = Arm(ABOVE[robot], "arm", robot)
     for k in range(75):
         arm.run_to(k * 0.04)
-        rise = panda.jacobian(arm.q)[2]
-        sent = filter_.filter(0.2 * np.sign(rise) if push == "up" else np.zeros(7), arm.state())
-        heights.append(flange(arm.q)[2])
+        rise = arm.model.jacobian(arm.q)[2]
+        sent = filter_.filter(0.2 * np.sign(rise) if push == "up" else np.zeros_like(rise), arm.state())
+        heights.append(flange(arm.q, robot)[2])
         if k > 8 and heights[-1] > BOX_UPPER[2]:
             assert rise @ sent <= -0.099
         arm.held = sent
-        inside = inside or outside_m(arm.q) <= 0
-        assert not inside or outside_m(arm.q) < 0.001
+        inside = inside or outside_m(arm.q, robot) <= 0
+        assert not inside or outside_m(arm.q, robot) < 0.001
     assert heights[0] > 0.43 and inside and heights[-1] <= BOX_UPPER[2]
 
 
@@ -217,7 +234,7 @@ def test_a_push_into_the_table_side_still_slides_along_it():
     arm, filter_ = Arm(MIDDLE, "arm"), VelocityFilter(LIMITS, 0.04)
     for k in range(75):
         arm.run_to(k * 0.04)
-        wanted = np.linalg.pinv(panda.jacobian(arm.q)[:3]) @ [0.0, 0.05 if k > 40 else 0.0, -0.15]
+        wanted = np.linalg.pinv(PANDA.jacobian(arm.q)[:3]) @ [0.0, 0.05 if k > 40 else 0.0, -0.15]
         arm.held = filter_.filter(wanted, arm.state())
     place = flange(arm.q)
     assert BOX_LOWER[2] < place[2] < BOX_LOWER[2] + 0.005
@@ -228,8 +245,8 @@ def test_a_command_inward_from_a_face_is_not_held_up():
     arm, filter_ = Arm(MIDDLE, "arm"), VelocityFilter(LIMITS, 0.04)
     for k in range(60):
         arm.run_to(k * 0.04)
-        arm.held = filter_.filter(-0.2 * np.sign(panda.jacobian(arm.q)[2]), arm.state())
-    rise = 0.1 * np.sign(panda.jacobian(arm.q)[2])
+        arm.held = filter_.filter(-0.2 * np.sign(PANDA.jacobian(arm.q)[2]), arm.state())
+    rise = 0.1 * np.sign(PANDA.jacobian(arm.q)[2])
     arm.run_to(60 * 0.04)
     np.testing.assert_allclose(filter_.filter(rise, arm.state()), rise, atol=0.02)
 
@@ -243,7 +260,7 @@ def test_same_inputs_same_bytes():
 @settings(max_examples=25, deadline=None)
 def test_nearest_velocity_is_nearest(seed):
     rng = np.random.default_rng(seed)
-    jac = panda.jacobian(random_pose(rng))[:3]
+    jac = PANDA.jacobian(random_pose(rng))[:3]
     rows, bounds = np.concatenate([jac, -jac]), rng.uniform(-0.05, 0.15, 6)
     lower, upper = rng.uniform(-0.3, 0.0, 7), rng.uniform(0.0, 0.3, 7)
     wanted = rng.uniform(-0.4, 0.4, 7)

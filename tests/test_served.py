@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from offbeat.arms import RobotName
 from offbeat.config import EnvConfig
 from offbeat.env import RealTimeEnv
 from offbeat.errors import MoveTimeoutError, RobotError, StaleFrameError
 from offbeat.robots.link import Cells
-from offbeat.robots.models import panda
+from offbeat.robots.models import MODELS
 from offbeat.robots.served import ServedRig, ServedRobot
 from offbeat.robots.sim import SimRig
 from offbeat.robots.watchdog import STILL_RAD_S
@@ -136,7 +137,7 @@ def test_commands_and_states_go_round(rig: ServedRig) -> None:
 
 def test_what_is_sent_is_clipped_and_must_be_finite(rig: ServedRig) -> None:
     rig.place(PLACEMENT)
-    np.testing.assert_array_equal(rig.robot.command_velocity(np.full(7, 9.0)), panda.VELOCITY_LIMIT_RAD_S)
+    np.testing.assert_array_equal(rig.robot.command_velocity(np.full(7, 9.0)), MODELS["panda"].velocity_limit_rad_s)
     rig.robot.stop()
     with pytest.raises(RobotError, match="must be finite"):
         rig.robot.command_velocity(np.full(7, np.nan))
@@ -191,17 +192,19 @@ def test_what_was_commanded_before_a_place_is_void(rig: ServedRig) -> None:
     np.testing.assert_allclose(rig.robot.read_state().joint_rad, PLACEMENT.joint_rad, atol=1e-3)
 
 
-def test_an_episode_on_the_wall_clock(rig: ServedRig) -> None:
+@pytest.mark.parametrize("robot", ["panda", "ur5e"])
+def test_an_episode_on_the_wall_clock(rig: ServedRig, robot: RobotName) -> None:
     del rig  # only so that two servers do not start at once
     clock = WallClock()
-    config = replace(CONFIG, fast_reset=True, reset_s=0.1, episode_s=0.4)
+    config = replace(CONFIG, robot=robot, fast_reset=True, reset_s=0.1, episode_s=0.4)
     env = RealTimeEnv(config, clock, ServedRig(config, clock, clock.epoch_s, WATCHDOG_S))
     try:
         observation, _ = env.reset(seed=0)
         steps, truncated = 0, False
         while not truncated:
-            observation, reward, _, truncated, info = env.step(np.full(7, 0.5, np.float32))
+            observation, reward, _, truncated, info = env.step(np.full(config.joints, 0.5, np.float32))
             steps += 1
+        assert info["joint_rad"].shape == (config.joints,)
         assert steps == 10 and reward >= 0.0
         assert observation["image"].shape == (36, 64, 9)
         assert info["captured_s"] + CONFIG.camera_latency_s <= info["observed_s"] < info["sent_s"]

@@ -6,13 +6,15 @@ import mujoco
 import numpy as np
 import pytest
 
+from offbeat.arms import RobotName
 from offbeat.errors import MoveTimeoutError, StaleFrameError
-from offbeat.robots.models import panda
+from offbeat.robots.models import MODELS
 from offbeat.robots.render import RayRenderer, make_renderer, opengl_works
 from offbeat.robots.sim import SimCamera, SimRobot, SimWorld
 from offbeat.robots.world import SceneConfig, build_model
 from offbeat.tasks.visual_reacher import VisualReacher, bag_mask
 
+both_arms = pytest.mark.parametrize("robot", ["panda", "ur5e"])
 LOOK = np.array([0.0, 0.13, 0.02, -1.97, 0.03, 2.07, 0.8])
 
 
@@ -30,10 +32,10 @@ class HandClock:
         return 0.0
 
 
-def make_world(rate_hz: float = 30.0) -> tuple[HandClock, SimWorld, SimRobot]:
+def make_world(rate_hz: float = 30.0, robot: RobotName = "panda") -> tuple[HandClock, SimWorld, SimRobot]:
     clock = HandClock()
-    world = SimWorld(clock, rate_hz)  # type: ignore[arg-type]
-    world.place(VisualReacher().placement(np.random.default_rng(0)))
+    world = SimWorld(clock, rate_hz, SceneConfig(robot=robot))  # type: ignore[arg-type]
+    world.place(VisualReacher(robot=robot).placement(np.random.default_rng(0)))
     return clock, world, SimRobot(world, clock)  # type: ignore[arg-type]
 
 
@@ -41,15 +43,16 @@ def make_camera(world: SimWorld, clock: HandClock, latency_s: float = 0.03, kind
     return SimCamera(world, clock, latency_s, 36, 64, kind)  # type: ignore[arg-type]
 
 
-def test_model_agrees_with_the_published_kinematics() -> None:
-    model = build_model(SceneConfig())
+@both_arms
+def test_model_agrees_with_the_published_kinematics(robot: RobotName) -> None:
+    model, arm = build_model(SceneConfig(robot=robot)), MODELS[robot]
     data = mujoco.MjData(model)
     rng = np.random.default_rng(1)
     for _ in range(20):
-        joint_rad = rng.uniform(panda.JOINT_LOWER_RAD, panda.JOINT_UPPER_RAD)
-        data.qpos[:7] = joint_rad
+        joint_rad = rng.uniform(arm.joint_lower_rad, arm.joint_upper_rad)
+        data.qpos[: arm.joints] = joint_rad
         mujoco.mj_kinematics(model, data)
-        pose = panda.forward_kinematics(joint_rad)
+        pose = arm.forward_kinematics(joint_rad)
         np.testing.assert_allclose(data.site("flange").xpos, pose[:3, 3], atol=1e-9)
         np.testing.assert_allclose(data.site("flange").xmat.reshape(3, 3), pose[:3, :3], atol=1e-9)
 
@@ -64,22 +67,27 @@ def test_arm_moves_while_nobody_thinks_of_it() -> None:
     assert np.abs(moved[1:]).max() < 0.002
 
 
-def test_velocity_is_clipped_to_the_arms_limits_and_reported() -> None:
-    _, _, robot = make_world()
-    sent = robot.command_velocity(np.full(7, 9.0))
-    np.testing.assert_array_equal(sent, panda.VELOCITY_LIMIT_RAD_S)
+@both_arms
+def test_velocity_is_clipped_to_the_arms_limits_and_reported(robot: RobotName) -> None:
+    _, _, arm = make_world(robot=robot)
+    sent = arm.command_velocity(np.full(MODELS[robot].joints, 9.0))
+    np.testing.assert_array_equal(sent, MODELS[robot].velocity_limit_rad_s)
 
 
-def test_arm_ramps_within_its_acceleration_limits() -> None:
-    clock, world, robot = make_world()
+@both_arms
+def test_arm_ramps_within_its_acceleration_limits_and_holds_its_speed(robot: RobotName) -> None:
+    clock, world, arm = make_world(robot=robot)
     step_s = world.scene.timestep_s
-    previous = robot.read_state().joint_rad_s
+    previous = arm.read_state().joint_rad_s
     for tick in range(150):
-        if tick % 25 == 0:
-            robot.command_velocity(np.where(tick % 50 == 0, 0.3, -0.3) * np.ones(7))
+        if tick % 50 == 0:
+            wanted = np.full(MODELS[robot].joints, 0.3 if tick % 100 == 0 else -0.3)
+            arm.command_velocity(wanted)
         clock.time_s += step_s
-        velocity = robot.read_state().joint_rad_s
-        assert (np.abs(velocity - previous) / step_s <= panda.ACCELERATION_LIMIT_RAD_S2).all()
+        velocity = arm.read_state().joint_rad_s
+        assert (np.abs(velocity - previous) / step_s <= MODELS[robot].acceleration_limit_rad_s2).all()
+        if tick % 50 == 49:
+            np.testing.assert_allclose(velocity, wanted, atol=0.005)
         previous = velocity
 
 
@@ -112,15 +120,16 @@ def test_move_that_cannot_arrive_says_so() -> None:
         robot.move_to(LOOK + 0.5, 0.1)
 
 
-def test_reset_takes_about_four_seconds_and_leaves_the_bag_on_the_table_in_view() -> None:
-    clock, world, robot = make_world()
+@both_arms
+def test_reset_takes_about_four_seconds_and_leaves_the_bag_on_the_table_in_view(robot: RobotName) -> None:
+    clock, world, arm = make_world(robot=robot)
     camera = make_camera(world, clock)
     rng = np.random.default_rng(3)
-    task = VisualReacher()
+    task = VisualReacher(robot=robot)
     durations, places, shares = [], [], []
     for _ in range(12):
         start = clock.now()
-        task.reset(robot, rng)
+        task.reset(arm, rng)
         durations.append(clock.now() - start)
         places.append(world.bag_m())
         shares.append(task.share(camera.read_latest(0.2).image))

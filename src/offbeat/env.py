@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
+import cv2
 import gymnasium
 import numpy as np
 from gymnasium import spaces
@@ -18,17 +19,16 @@ from gymnasium import spaces
 from offbeat.config import EnvConfig, make_config
 from offbeat.errors import ActionError, ConfigError, MoveTimeoutError
 from offbeat.robots.base import Rig
-from offbeat.robots.models.panda import forward_kinematics
+from offbeat.robots.models import MODELS
+from offbeat.robots.models.arm import ArmModel
 from offbeat.robots.sim import SimRig
 from offbeat.safety import SafetyLimits, VelocityFilter
 from offbeat.tasks.visual_reacher import VisualReacher
 from offbeat.timing.clock import Clock, CycleGrid, VirtualClock, Wake
 from offbeat.timing.profile import load_profile
-from offbeat.types import JOINTS, PROPRIOCEPTION, FloatArray, Observation, RobotState
+from offbeat.types import FloatArray, Observation, RobotState
 
 MAX_IMAGE_AGE_S = 0.2
-# No joint of a Panda turns further than 3.8 rad or faster than 2.7 rad/s; the last action lies in [-1, 1].
-_EXTENT = np.repeat(np.array([4.0, 3.0, 1.0], np.float32), JOINTS)
 _RESET_TRIES = 3
 
 
@@ -37,7 +37,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
 
     config: sizes, times and switches. clock: what time is. rig: the arm and its camera. seed: of the resets.
 
-    Observation: see `types.Observation`. Action: (7,) in [-1, 1]; scaled to the joint speed limit, or with
+    Observation: see `types.Observation`. Action: (N,) in [-1, 1]; scaled to the joint speed limit, or with
     `clip_action` read as rad/s and clipped to it. Reward: Eq. 3 on the newest image. An episode is truncated after
     `episode_s`. `info` is described in docs/architecture.md.
     """
@@ -65,27 +65,29 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._clock = clock
         self._rig, self._robot, self._camera = rig, rig.robot, rig.camera
         box_m = np.asarray(SafetyLimits.box_lower_m), np.asarray(SafetyLimits.box_upper_m)
-        self._task = VisualReacher(box_m if config.start_inside else None)
+        self._task = VisualReacher(box_m if config.start_inside else None, config.robot)
         # A policy that may ask for more than the paper's speed gets it, within every other limit.
         speed_rad_s = max(SafetyLimits.velocity_rad_s[0], config.action_limit_rad_s)
-        self._filter = VelocityFilter(SafetyLimits(velocity_rad_s=(speed_rad_s,) * JOINTS), config.cycle_s)
+        self._filter = VelocityFilter(SafetyLimits.of(config.robot, speed_rad_s), config.cycle_s)
+        self._arm, self._joints = MODELS[config.robot], config.joints
         self._grid = CycleGrid(config.cycle_s)
         self._rng = np.random.default_rng(seed)
         self._stack: list[Any] = []
-        self._applied = np.zeros(JOINTS, np.float32)
-        self._sent: FloatArray = np.zeros(JOINTS)
+        self._applied = np.zeros(self._joints, np.float32)
+        self._sent: FloatArray = np.zeros(self._joints)
         self._state: RobotState = self._robot.read_state()
         self._step = 0
         self._captured_s = self._observed_s = self._sent_s = 0.0
         self._robot_s = self._camera_s = 0.0
         shape = (config.height, config.width, 3 * config.stack)
+        extent = _extent(self._arm)
         self.observation_space = spaces.Dict(
             {
                 "image": spaces.Box(0, 255, shape, np.uint8),
-                "proprioception": spaces.Box(-_EXTENT, _EXTENT, (PROPRIOCEPTION,), np.float32),
+                "proprioception": spaces.Box(-extent, extent, extent.shape, np.float32),
             }
         )
-        self.action_space = spaces.Box(-1.0, 1.0, (JOINTS,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (self._joints,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -104,7 +106,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
             self._rig.place(self._task.placement(self._rng))
         else:
             self._reset_by_moves()
-        self._filter.reset(np.zeros(JOINTS))
+        self._filter.reset()
         self._applied[:] = 0.0
         self._sent[:] = 0.0
         self._step = 0
@@ -124,11 +126,11 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
                     raise
 
     def send(self, action: FloatArray) -> None:
-        """The command leaves now. Raises: ActionError unless the action is seven finite numbers."""
+        """The command leaves now. Raises: ActionError unless the action is N finite numbers."""
         action = np.asarray(action, np.float32)
-        if action.shape != (JOINTS,) or not np.isfinite(action).all():
+        if action.shape != (self._joints,) or not np.isfinite(action).all():
             raise ActionError(
-                f"An action must be {JOINTS} finite numbers in [-1, 1], and this one is {action.tolist()}."
+                f"An action must be {self._joints} finite numbers in [-1, 1], and this one is {action.tolist()}."
             )
         self._applied = np.clip(action, -1.0, 1.0)
         limit = self.config.action_limit_rad_s
@@ -145,7 +147,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         wake = self._grid.wait(self._clock)
         if wake.missed and self._stop_when_late:
             self._robot.stop()
-            self._filter.reset(np.zeros(JOINTS))
+            self._filter.reset()
         self._step += 1
         # What the cycle that ends here answered and spent; observing begins the next one.
         answered = {
@@ -176,9 +178,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         size = self.config.stack
         self._stack = [*self._stack, frame.image][-size:] if self._stack else [frame.image] * size
         proprioception = np.concatenate([self._state.joint_rad, self._state.joint_rad_s, self._applied])
-        observation = Observation(
-            image=np.concatenate(self._stack, axis=-1), proprioception=proprioception.astype(np.float32)
-        )
+        observation = Observation(image=cv2.merge(self._stack), proprioception=proprioception.astype(np.float32))
         share = self._task.share(frame.image)
         self._robot_s = read_s - self._observed_s
         self._camera_s = self._clock.now() - read_s
@@ -187,7 +187,7 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
     def _info(self, share: float, wake: Wake, response_s: float) -> dict[str, Any]:
         state = self._state
         return {
-            "flange_m": forward_kinematics(state.joint_rad)[:3, 3].copy(),
+            "flange_m": np.array(self._arm.flange_position(state.joint_rad.tolist())),
             "joint_rad": state.joint_rad,
             "joint_rad_s": state.joint_rad_s,
             "sent_rad_s": self._sent.copy(),
@@ -225,6 +225,13 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._rig.load_state_dict(state["rig"])
         self._rng.bit_generator.state = state["rng"]
         self._stack = [np.asarray(image) for image in state["stack"]]
+
+
+def _extent(arm: ArmModel) -> FloatArray:
+    """Bounds of the proprioception (3 N,): the arm's own limits in whole rad and rad/s, and 1 for the last action."""
+    turn_rad = np.maximum(-arm.joint_lower_rad, arm.joint_upper_rad).max()
+    extent = np.array([np.ceil(turn_rad), np.ceil(arm.velocity_limit_rad_s.max()), 1.0], np.float32)
+    return np.repeat(extent, arm.joints)
 
 
 def make_env(

@@ -39,7 +39,7 @@ class Player(Protocol):
     """What acts in the film; a learned `Policy` or any stand-in."""
 
     def act(self, observation: Observation, deterministic: bool = False) -> FloatArray:
-        """An action (7,) in [-1, 1]."""
+        """An action (N,) in [-1, 1]."""
         ...
 
 

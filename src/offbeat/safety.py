@@ -1,4 +1,4 @@
-"""The velocity filter between the policy and any Panda: whatever is commanded, the arm can still stop in time.
+"""The velocity filter between the policy and any arm: whatever is commanded, the arm can still stop in time.
 
 A velocity is sent only with a plan to stop after it. The plan assumes the worst that the schedule allows:
 
@@ -27,9 +27,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from offbeat.arms import ARMS, RobotName
 from offbeat.errors import ActionError, ConfigError, RobotError
-from offbeat.robots.models import panda
-from offbeat.types import JOINTS, FloatArray, RobotState
+from offbeat.robots.models import MODELS
+from offbeat.types import FloatArray, RobotState
 
 # Plans stay this far inside of the bounds, for what the plan does not know (servo lag, a bag that pulls).
 _MARGIN_M = 0.002
@@ -50,17 +51,19 @@ _HALVINGS = 10
 
 @dataclass(frozen=True)
 class SafetyLimits:
-    """What the filter holds; the defaults are those of the visual-reacher. Raises: ConfigError."""
+    """What the filter holds; the defaults are those of the visual-reacher on a Panda. Raises: ConfigError."""
 
-    joint_lower_rad: tuple[float, ...] = (-0.5, 0.0, -0.5, -2.8, -0.4, 1.7, -0.9)
-    """Lower joint bounds (7,) rad (the authors' task)."""
-    joint_upper_rad: tuple[float, ...] = (0.5, 1.2, 0.5, -0.2, 0.4, 2.96, 0.9)
-    """Upper joint bounds (7,) rad (the authors' task)."""
-    velocity_rad_s: tuple[float, ...] = (0.2,) * JOINTS
-    """Joint velocity limits (7,) rad/s (the authors' action range)."""
-    acceleration_rad_s2: tuple[float, ...] = (6.0,) * JOINTS
-    """Joint acceleration limits (7,) rad/s^2. The weakest joint can do 7.5 and the servo needs a reserve; at 6 a policy
-    turns from one end of its range to the other in 67 ms, two cycles of 40 ms, and stops in one."""
+    robot: RobotName = "panda"
+    """The arm of N joints, for its kinematics and its own limits."""
+    joint_lower_rad: tuple[float, ...] = ARMS["panda"].joint_lower_rad
+    """Lower joint bounds (N,) rad (the authors' task)."""
+    joint_upper_rad: tuple[float, ...] = ARMS["panda"].joint_upper_rad
+    """Upper joint bounds (N,) rad (the authors' task)."""
+    velocity_rad_s: tuple[float, ...] = (0.2,) * 7
+    """Joint velocity limits (N,) rad/s (the authors' action range)."""
+    acceleration_rad_s2: tuple[float, ...] = (6.0,) * 7
+    """Joint acceleration limits (N,) rad/s^2. A Panda's weakest joint can do 7.5 and the servo needs a reserve; at 6 a
+    policy turns from one end of its range to the other in 67 ms, two cycles of 40 ms, and stops in one."""
     box_lower_m: tuple[float, ...] = (0.3, -0.3, 0.08)
     """Lower corner of the flange's box (3,) m (the paper's 40 x 60 x 30 cm, up to where the authors put it)."""
     box_upper_m: tuple[float, ...] = (0.7, 0.3, 0.4)
@@ -70,22 +73,25 @@ class SafetyLimits:
     return_speed_rad_s: float = 0.1
     """Speed back of a joint that is outside its bounds (rad/s; the authors' 0.5 passes their own action range)."""
 
+    @classmethod
+    def of(cls, robot: RobotName, speed_rad_s: float = 0.2) -> SafetyLimits:
+        """The visual-reacher's limits on an arm, with this limit on the speed of every joint (rad/s)."""
+        arm = ARMS[robot]
+        bounds = arm.joint_lower_rad, arm.joint_upper_rad
+        return cls(robot, *bounds, (speed_rad_s,) * arm.joints, (6.0,) * arm.joints)
+
     def __post_init__(self) -> None:
-        for name, size in (
-            ("joint_lower_rad", JOINTS),
-            ("joint_upper_rad", JOINTS),
-            ("velocity_rad_s", JOINTS),
-            ("acceleration_rad_s2", JOINTS),
-            ("box_lower_m", 3),
-            ("box_upper_m", 3),
-        ):
+        model = MODELS[self.robot]
+        of_joints = ("joint_lower_rad", "joint_upper_rad", "velocity_rad_s", "acceleration_rad_s2")
+        sizes = dict.fromkeys(of_joints, model.joints) | {"box_lower_m": 3, "box_upper_m": 3}
+        for name, size in sizes.items():
             value = np.asarray(getattr(self, name), float)
             if value.shape != (size,) or not np.isfinite(value).all():
                 raise ConfigError(f"{name} is {getattr(self, name)}: give {size} finite numbers.")
         _require_order("joint_lower_rad", self.joint_lower_rad, "joint_upper_rad", self.joint_upper_rad)
         _require_order("box_lower_m", self.box_lower_m, "box_upper_m", self.box_upper_m)
-        _require_within("velocity_rad_s", self.velocity_rad_s, panda.VELOCITY_LIMIT_RAD_S)
-        _require_within("acceleration_rad_s2", self.acceleration_rad_s2, panda.ACCELERATION_LIMIT_RAD_S2)
+        _require_within("velocity_rad_s", self.velocity_rad_s, model.velocity_limit_rad_s)
+        _require_within("acceleration_rad_s2", self.acceleration_rad_s2, model.acceleration_limit_rad_s2)
         for name in ("return_speed_m_s", "return_speed_rad_s"):
             if not 0 < getattr(self, name) <= 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}: use a speed above 0 and at most 1.")
@@ -187,35 +193,38 @@ class VelocityFilter:
             raise ConfigError(f"horizon_s is {horizon_s}, less than a cycle of {cycle_s} s: use one cycle or more.")
         self.limits = limits
         self.cycle_s, self.horizon_s = cycle_s, horizon_s
+        self._arm = MODELS[limits.robot]
+        self._joints = joints = self._arm.joints
         self._velocity = np.array(limits.velocity_rad_s, float)
         self._acceleration = np.array(limits.acceleration_rad_s2, float)
         # A hair less than the limit, so that a difference of two answers, once rounded, does not pass it.
         self._change = self._acceleration * cycle_s * (1 - 1e-9)
-        # Bounds as one row: seven joints (rad), then x, y, z of the flange (m).
+        # Bounds as one row: N joints (rad), then x, y, z of the flange (m).
         self._lower = np.array([*limits.joint_lower_rad, *limits.box_lower_m], float)
         self._upper = np.array([*limits.joint_upper_rad, *limits.box_upper_m], float)
-        margin = np.minimum([_MARGIN_RAD] * JOINTS + [_MARGIN_M] * 3, (self._upper - self._lower) / 4)
+        margin = np.minimum([_MARGIN_RAD] * joints + [_MARGIN_M] * 3, (self._upper - self._lower) / 4)
         self._inner_lower, self._inner_upper = self._lower + margin, self._upper - margin
-        self._return = np.array([limits.return_speed_rad_s] * JOINTS + [limits.return_speed_m_s] * 3)
-        self._last, self._stamp_s = np.zeros(JOINTS), -math.inf
+        self._return = np.array([limits.return_speed_rad_s] * joints + [limits.return_speed_m_s] * 3)
+        self._last, self._stamp_s = np.zeros(joints), -math.inf
 
     def reset(self, joint_rad_s: FloatArray | None = None) -> None:
-        """Start anew after a move or a stop; joint_rad_s: the velocity it holds now (7,) rad/s, zero by default."""
-        held = np.zeros(JOINTS) if joint_rad_s is None else joint_rad_s
-        self._last = _vector(held, "The velocity held").copy()
+        """Start anew after a move or a stop; joint_rad_s: the velocity it holds now (N,) rad/s, zero by default."""
+        held = np.zeros(self._joints) if joint_rad_s is None else joint_rad_s
+        self._last = _vector(held, self._joints, "The velocity held").copy()
         self._stamp_s = -math.inf
 
     def filter(self, command_rad_s: FloatArray, state: RobotState) -> FloatArray:
-        """The velocity to send (7,) rad/s for a commanded one (7,) rad/s.
+        """The velocity to send (N,) rad/s for a commanded one (N,) rad/s.
 
         state: of the arm at the moment the command leaves; its stamp tells how long ago the last answer left.
-        Raises: ActionError when the command is not seven finite numbers, and RobotError when the state is not; nothing
+        Raises: ActionError when the command is not N finite numbers, and RobotError when the state is not; nothing
         may be sent then, and the arm is to be stopped.
         """
-        command = _vector(command_rad_s, "A velocity command")
+        command = _vector(command_rad_s, self._joints, "A velocity command")
         position, measured = np.asarray(state.joint_rad, float), np.asarray(state.joint_rad_s, float)
-        if position.shape != (JOINTS,) or measured.shape != (JOINTS,) or not np.isfinite([position, measured]).all():
-            raise RobotError(f"The arm's state must be {JOINTS} finite positions and velocities: it is {state}.")
+        shape = (self._joints,)
+        if position.shape != shape or measured.shape != shape or not np.isfinite([position, measured]).all():
+            raise RobotError(f"The arm's state must be {self._joints} finite positions and velocities: it is {state}.")
         change = self._change_allowed(state.stamp_s)
         lowest, highest = self._reachable(change)
         wanted = np.minimum(np.maximum(command, lowest), highest)
@@ -229,7 +238,7 @@ class VelocityFilter:
         return self._last.copy()
 
     def _change_allowed(self, stamp_s: float) -> FloatArray:
-        """The largest change since the last answer (7,) rad/s: that of a cycle, or less when it left less time ago.
+        """The largest change since the last answer (N,) rad/s: that of a cycle, or less when it left less time ago.
 
         A stamp that does not move on counts as a cycle, for robots that keep no time.
         """
@@ -243,24 +252,21 @@ class VelocityFilter:
         highest = np.maximum(np.minimum(self._last + change, self._velocity), self._last - change)
         return lowest, highest
 
-    def _stopping_time(self, velocity: FloatArray) -> float:
-        return stopping_time(velocity, self._change, self.horizon_s)
-
     def _excess(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
-        """How far the plan of a velocity passes each inner bound (20,): ten upper, then ten lower; below 0 inside."""
+        """How far the plan of a velocity passes each inner bound, N + 3 upper, then as many lower; below 0 inside."""
         path = self._path(position, start, velocity)
-        flange = [panda.flange_position(joints) for joints in path.tolist()]
+        flange = [self._arm.flange_position(joints) for joints in path.tolist()]
         path = np.concatenate([path, flange], axis=1)
         return np.concatenate([path.max(axis=0) - self._inner_upper, self._inner_lower - path.min(axis=0)])
 
     def _path(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
-        """Joint positions (k, 7) along the plan of a velocity, for an arm that jumps to it and for one that ramps."""
-        seconds = self._stopping_time(velocity)
+        """Joint positions (k, N) along the plan of a velocity, for an arm that jumps to it and for one that ramps."""
+        seconds = stopping_time(velocity, self._change, self.horizon_s)
         reach = velocity * seconds
         # The chord of a piece of length d / n bends by at most d' H d / (8 n^2), H the flange's second derivative,
         # of which no entry (i, j) is longer than the levers of joints i and j.
         size = np.abs(velocity)
-        bend = float(size.sum() * (size @ panda.LEVER_M)) * seconds**2 / 8
+        bend = float(size.sum() * (size @ self._arm.lever_m)) * seconds**2 / 8
         count = min(max(math.ceil(math.sqrt(bend / _CHORD_M)), 1), _MAX_CHORDS)
         share = np.arange(1, count + 1)[:, None] / count
         gap = start - velocity
@@ -272,7 +278,7 @@ class VelocityFilter:
         turning = np.minimum(time, pace)
         ramped = time * velocity + gap * turning * (1 - turning / np.maximum(2 * pace, 1e-9))
         end = reach + gap * pace / 2 + brakes
-        moved = [np.zeros((1, JOINTS)), share * reach, ramped, ramped[-1] + share * (end - ramped[-1])]
+        moved = [np.zeros((1, self._joints)), share * reach, ramped, ramped[-1] + share * (end - ramped[-1])]
         return position + np.concatenate(moved)
 
     def _restrain(
@@ -286,14 +292,15 @@ class VelocityFilter:
     ) -> FloatArray:
         """The nearest velocity whose plan is safe or, where none is, exceeds no bound by more than braking does."""
         allowed: FloatArray | None = None
-        seconds = self._stopping_time(wanted)
+        seconds = stopping_time(wanted, self._change, self.horizon_s)
         rows, bounds = self._first_order(position, start, seconds)
         velocity = wanted
         for _ in range(_CORRECTIONS):
-            upper, lower = bounds[:JOINTS], -bounds[10 : 10 + JOINTS]
+            above, below = np.split(bounds, 2)
+            upper, lower = above[: self._joints], -below[: self._joints]
             upper = np.minimum(np.maximum(upper, lowest), highest)
             lower = np.maximum(np.minimum(lower, upper), lowest)
-            faces = np.concatenate([bounds[JOINTS:10], bounds[10 + JOINTS :]])
+            faces = np.concatenate([above[self._joints :], below[self._joints :]])
             velocity = nearest_velocity(wanted, lower, upper, rows, faces)
             excess = self._excess(position, start, velocity)
             if excess.max() <= _TOLERANCE:
@@ -311,12 +318,12 @@ class VelocityFilter:
         return brake
 
     def _first_order(self, position: FloatArray, start: FloatArray, seconds: float) -> tuple[FloatArray, FloatArray]:
-        """Rows (6, 7) that make face speeds of a velocity, and its bounds (20,), ordered as those of `_excess`.
+        """Rows (6, N) that make face speeds of a velocity, and its bounds (2 N + 6,), ordered as those of `_excess`.
 
         A plan moves a coordinate told to go at speed v by v `seconds`, and by s cycle / 2 more when the arm ramps from
         speed s and down again.
         """
-        pose, jac = panda.kinematics(position)
+        pose, jac = self._arm.kinematics(position)
         place = np.concatenate([position, pose[:3, 3]])
         speed = np.concatenate([start, jac[:3] @ start])
         room = np.concatenate([self._inner_upper - place, place - self._inner_lower])
@@ -327,13 +334,13 @@ class VelocityFilter:
         return np.concatenate([jac[:3], -jac[:3]]), bounds
 
 
-def _vector(values: FloatArray, what: str) -> NDArray[np.float64]:
+def _vector(values: FloatArray, size: int, what: str) -> NDArray[np.float64]:
     try:
         array = np.asarray(values, dtype=float)
     except (TypeError, ValueError) as error:
-        raise ActionError(f"{what} must be {JOINTS} finite numbers (rad/s), and {values!r} is not.") from error
-    if array.shape != (JOINTS,):
-        raise ActionError(f"{what} must be {JOINTS} numbers (rad/s), and this one has the shape {array.shape}.")
+        raise ActionError(f"{what} must be {size} finite numbers (rad/s), and {values!r} is not.") from error
+    if array.shape != (size,):
+        raise ActionError(f"{what} must be {size} numbers (rad/s), and this one has the shape {array.shape}.")
     if not np.isfinite(array).all():
-        raise ActionError(f"{what} must be {JOINTS} finite numbers (rad/s), and this one is {array.tolist()}.")
+        raise ActionError(f"{what} must be {size} finite numbers (rad/s), and this one is {array.tolist()}.")
     return array

@@ -1,4 +1,4 @@
-"""What the loop asks of a robot and of a camera; any object with these methods will do."""
+"""What the loop asks of a robot and of a camera; any object with these methods will do. N: joints."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Robot(Protocol):
         ...
 
     def command_velocity(self, joint_rad_s: FloatArray) -> FloatArray:
-        """Hold this velocity (7,) rad/s until the next command; returns the velocity really sent."""
+        """Hold this velocity (N,) rad/s until the next command; returns the velocity really sent."""
         ...
 
     def move_to(self, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float = 0.02) -> None:
-        """Move to a joint position (7,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
+        """Move to a joint position (N,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
         ...
 
     def stop(self) -> None:
@@ -38,7 +38,7 @@ class Camera(Protocol):
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a fast reset puts things: arm (7,) rad, bag centre on the table (2,) m and heading (rad)."""
+    """Where a fast reset puts things: arm (N,) rad, bag centre on the table (2,) m and heading (rad)."""
 
     joint_rad: FloatArray
     bag_xy_m: FloatArray

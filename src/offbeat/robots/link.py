@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from offbeat.arms import RobotName
 from offbeat.config import EnvConfig
 from offbeat.robots.sim import SCENE_SIZE
 from offbeat.shared_memory import SeqLock
-from offbeat.types import JOINTS
 
 READY, CRASHED = 0, -1
 """Numbers of the answers that nobody asked for: the server works; it does not any more, and this is its traceback."""
@@ -33,10 +33,11 @@ READY, CRASHED = 0, -1
 class Cells:
     """The shared memory of one served arm; given to its process when that is spawned.
 
-    command: sent_s, joint_rad_s (7,). state: stamp_s, joint_rad (7,), joint_rad_s (7,). image: captured_s, image
-    (H, W, 3) uint8. scene: image (360, 480, 3) uint8.
+    robot: the arm's name. command: sent_s, joint_rad_s (N,). state: stamp_s, joint_rad (N,), joint_rad_s (N,).
+    image: captured_s, image (H, W, 3) uint8. scene: image (360, 480, 3) uint8.
     """
 
+    robot: RobotName
     command: SeqLock
     state: SeqLock
     image: SeqLock
@@ -45,8 +46,9 @@ class Cells:
     @classmethod
     def make(cls, config: EnvConfig) -> Cells:
         """Cells with nothing written. Raises: OffbeatError when the system does not give the memory."""
-        joints = (np.float64, JOINTS)
+        joints = (np.float64, config.joints)
         return cls(
+            robot=config.robot,
             command=SeqLock([("sent_s", np.float64), ("joint_rad_s", *joints)]),
             state=SeqLock([("stamp_s", np.float64), ("joint_rad", *joints), ("joint_rad_s", *joints)]),
             image=SeqLock([("captured_s", np.float64), ("image", np.uint8, (config.height, config.width, 3))]),

@@ -17,7 +17,7 @@ LIMIT_RAD_S = 1.3
 
 
 def move_by_velocity(robot: Robot, clock: Clock, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float) -> None:
-    """Steer to a joint position (7,) rad at 40 Hz with gain 2 and at most 1.3 rad/s, then stop, whatever happens.
+    """Steer to a joint position (N,) rad at 40 Hz with gain 2 and at most 1.3 rad/s, then stop, whatever happens.
 
     Raises: MoveTimeoutError when a joint is further than the tolerance (rad) from its goal at the time-out (s).
     """

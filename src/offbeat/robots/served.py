@@ -24,11 +24,11 @@ from offbeat.config import EnvConfig
 from offbeat.errors import RobotError, StaleFrameError
 from offbeat.robots.base import Placement
 from offbeat.robots.link import CRASHED, READY, Cells
-from offbeat.robots.models import panda
+from offbeat.robots.models import MODELS
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.server import Order, serve
 from offbeat.timing.clock import Clock
-from offbeat.types import JOINTS, FloatArray, Frame, ImageArray, RobotState
+from offbeat.types import FloatArray, Frame, ImageArray, RobotState
 
 MAX_STATE_AGE_S = 0.2
 """A state older than this (s) is none: it is published every 2 ms, so the server is stuck or dead."""
@@ -44,6 +44,7 @@ class ServedRobot:
     def __init__(self, cells: Cells, clock: Clock, explain: Callable[[], str]) -> None:
         """explain: says why the server does not answer."""
         self._cells, self._clock, self._explain = cells, clock, explain
+        self._limit_rad_s = MODELS[cells.robot].velocity_limit_rad_s
         # A cell has one writer, and a supervisor's thread or a signal's handler may stop the arm at any time.
         self._sending = threading.RLock()
 
@@ -58,11 +59,11 @@ class ServedRobot:
         return RobotState(state["joint_rad"], state["joint_rad_s"], float(state["stamp_s"]))
 
     def command_velocity(self, joint_rad_s: FloatArray) -> FloatArray:
-        """Ramp to this velocity (7,) rad/s, clipped to the arm's limits, and hold it; returns what was sent.
+        """Ramp to this velocity (N,) rad/s, clipped to the arm's limits, and hold it; returns what was sent.
 
         Raises: RobotError when it is not finite, or the server is stuck or dead.
         """
-        sent = np.clip(joint_rad_s, -panda.VELOCITY_LIMIT_RAD_S, panda.VELOCITY_LIMIT_RAD_S)
+        sent = np.clip(joint_rad_s, -self._limit_rad_s, self._limit_rad_s)
         if not np.isfinite(sent).all():
             raise RobotError(f"A velocity command must be finite (rad/s), and this one is {sent.tolist()}.")
         self.read_state()
@@ -70,12 +71,12 @@ class ServedRobot:
         return sent
 
     def move_to(self, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float = 0.02) -> None:
-        """Move to a joint position (7,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
+        """Move to a joint position (N,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
         move_by_velocity(self, self._clock, joint_rad, timeout_s, tolerance_rad)
 
     def stop(self) -> None:
         """Ramp to a stand. Never raises: the arm of a dead server has stopped existing."""
-        self._send(np.zeros(JOINTS))
+        self._send(np.zeros_like(self._limit_rad_s))
 
     def _send(self, joint_rad_s: FloatArray) -> None:
         with self._sending:

@@ -39,6 +39,7 @@ from offbeat.robots.filming import Painter, WristCamera
 from offbeat.robots.link import CRASHED, READY, Cells
 from offbeat.robots.sim import SimRobot, SimWorld
 from offbeat.robots.watchdog import Watchdog
+from offbeat.robots.world import SceneConfig
 from offbeat.timing.clock import VirtualClock
 from offbeat.timing.profile import load_profile
 from offbeat.types import ImageArray
@@ -69,7 +70,7 @@ class Server:
         self._start_s, self._steps = self._wall_s(), 0
         self._clock = VirtualClock(load_profile("zero"), seed=0)
         self._clock.sleep_until(self._start_s)
-        self._world = SimWorld(self._clock, config.camera_rate_hz)
+        self._world = SimWorld(self._clock, config.camera_rate_hz, SceneConfig(robot=config.robot))
         self._robot = SimRobot(self._world, self._clock)
         self._painter = Painter(self._world.model, config)
         self._camera = WristCamera(self._world, self._painter, config.camera_latency_s, cells.image)

@@ -14,15 +14,16 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from offbeat.arms import ARMS
 from offbeat.config import EnvConfig
 from offbeat.errors import StaleFrameError
 from offbeat.robots.base import Placement
-from offbeat.robots.models import panda
+from offbeat.robots.models import MODELS
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.render import Renderer, make_renderer
 from offbeat.robots.world import SceneConfig, build_model
 from offbeat.timing.clock import Clock
-from offbeat.types import JOINTS, FloatArray, Frame, ImageArray, RobotState
+from offbeat.types import FloatArray, Frame, ImageArray, RobotState
 
 SCENE_SIZE = (360, 480)
 """Height and width of the second camera's images (pixels)."""
@@ -32,10 +33,8 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _RAMP_SHARE = 0.8
 # Snapshots kept for the camera: ten ticks, a third of a second at 30 Hz, cover any latency up to that.
 _TICKS_KEPT = 10
-
-
-# Where a new world begins: looking down at the bag, which lies in view and on a slack thread.
-_FIRST = Placement(np.array([0.0, 0.13, 0.02, -1.97, 0.03, 2.07, 0.8]), np.array([0.70, 0.0]), 0.0)
+# Where the bag lies (m) in a new world: in view, and on a slack thread.
+_FIRST_BAG_M = np.array([0.70, 0.0])
 
 
 class SimWorld:
@@ -46,6 +45,8 @@ class SimWorld:
 
     def __init__(self, clock: Clock, camera_rate_hz: float, scene: SceneConfig | None = None) -> None:
         self.scene = scene or SceneConfig()
+        self.arm = MODELS[self.scene.robot]
+        self._joints = self.arm.joints
         self.model = build_model(self.scene)
         self.data = mujoco.MjData(self.model)
         self._clock = clock
@@ -53,18 +54,18 @@ class SimWorld:
         # Physics steps and camera ticks are counted from here (s), so that a seeded reset repeats at any time.
         self._origin_s = clock.now()
         self._steps = 0
-        # Velocities (n, 7) rad/s of the ramp under way, one a physics step, and how many of them have been applied.
-        self._path = np.zeros((0, JOINTS))
+        # Velocities (n, N) rad/s of the ramp under way, one a physics step, and how many of them have been applied.
+        self._path = np.zeros((0, self._joints))
         self._ramp_step = 0
-        self._ramp = _RAMP_SHARE * panda.ACCELERATION_LIMIT_RAD_S2 * self.scene.timestep_s
+        self._ramp = _RAMP_SHARE * self.arm.acceleration_limit_rad_s2 * self.scene.timestep_s
         self._next_tick = 0
         self._ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
         self._half_bag = self.scene.bag_size_m[2] / 2
-        self.place(_FIRST)
+        self.place(Placement(np.array(ARMS[self.scene.robot].first_rad), _FIRST_BAG_M, 0.0))
 
     def advance(self) -> None:
         """Integrate up to the clock."""
-        goal = self._steps_until(self._clock.now())
+        goal, control = self._steps_until(self._clock.now()), self.data.ctrl
         while True:
             while self._next_tick_step() <= self._steps:
                 self._ticks.append((self._next_tick, self.data.qpos.copy()))
@@ -72,11 +73,13 @@ class SimWorld:
             if self._steps >= goal:
                 return
             count = min(goal, self._next_tick_step()) - self._steps
-            if self._ramp_step < len(self._path):
-                count = 1
-                self.data.ctrl[:] = self._path[self._ramp_step]
-                self._ramp_step += 1
-            mujoco.mj_step(self.model, self.data, count)
+            ramp = self._path[self._ramp_step : self._ramp_step + count]
+            for joint_rad_s in ramp:
+                control[:] = joint_rad_s
+                mujoco.mj_step(self.model, self.data)
+            if len(ramp) < count:
+                mujoco.mj_step(self.model, self.data, count - len(ramp))
+            self._ramp_step += len(ramp)
             self._steps += count
 
     def _steps_until(self, time_s: float) -> int:
@@ -94,7 +97,7 @@ class SimWorld:
         return None
 
     def hold(self, joint_rad_s: FloatArray) -> None:
-        """Ramp to this joint velocity (7,) rad/s and hold it."""
+        """Ramp to this joint velocity (N,) rad/s and hold it."""
         self.advance()
         change = np.asarray(joint_rad_s, float) - self.data.ctrl
         steps = math.ceil(float(np.max(np.abs(change) / self._ramp)) - 1e-9)
@@ -103,9 +106,9 @@ class SimWorld:
         self._ramp_step = 0
 
     def joints(self) -> tuple[FloatArray, FloatArray]:
-        """Joint positions (7,) rad and velocities (7,) rad/s at the clock's time."""
+        """Joint positions (N,) rad and velocities (N,) rad/s at the clock's time."""
         self.advance()
-        return self.data.qpos[:JOINTS].copy(), self.data.qvel[:JOINTS].copy()
+        return self.data.qpos[: self._joints].copy(), self.data.qvel[: self._joints].copy()
 
     def bag_m(self) -> FloatArray:
         """Centre of the bag (3,) m at the clock's time."""
@@ -119,11 +122,11 @@ class SimWorld:
     def place(self, placement: Placement) -> None:
         """Put arm and bag at rest where told, now; the time since the last advance never happened for them."""
         mujoco.mj_resetData(self.model, self.data)
-        self.data.qpos[:JOINTS] = placement.joint_rad
+        self.data.qpos[: self._joints] = placement.joint_rad
         yaw = placement.bag_yaw_rad / 2
-        self.data.qpos[JOINTS:] = [*placement.bag_xy_m, self._half_bag, math.cos(yaw), 0.0, 0.0, math.sin(yaw)]
+        self.data.qpos[self._joints :] = [*placement.bag_xy_m, self._half_bag, math.cos(yaw), 0.0, 0.0, math.sin(yaw)]
         mujoco.mj_forward(self.model, self.data)
-        self._path, self._ramp_step = np.zeros((0, JOINTS)), 0
+        self._path, self._ramp_step = np.zeros((0, self._joints)), 0
         now = self._clock.now()
         self._steps = self._steps_until(now)
         self._next_tick = math.floor((now - self._origin_s) * self._rate_hz + 1e-6) + 1
@@ -156,7 +159,7 @@ class SimWorld:
 
 
 class SimRobot:
-    """The arm of a `SimWorld`, driven by joint velocities through the Panda's own limits. Implements `Robot`."""
+    """The arm of a `SimWorld`, driven by joint velocities through the arm's own limits. Implements `Robot`."""
 
     def __init__(self, world: SimWorld, clock: Clock) -> None:
         self._world, self._clock = world, clock
@@ -167,18 +170,19 @@ class SimRobot:
         return RobotState(position, velocity, self._clock.now())
 
     def command_velocity(self, joint_rad_s: FloatArray) -> FloatArray:
-        """Ramp to this velocity (7,) rad/s, clipped to the arm's limits, and hold it; returns what was sent."""
-        sent = np.clip(joint_rad_s, -panda.VELOCITY_LIMIT_RAD_S, panda.VELOCITY_LIMIT_RAD_S)
+        """Ramp to this velocity (N,) rad/s, clipped to the arm's limits, and hold it; returns what was sent."""
+        limit_rad_s = self._world.arm.velocity_limit_rad_s
+        sent = np.clip(joint_rad_s, -limit_rad_s, limit_rad_s)
         self._world.hold(sent)
         return sent
 
     def move_to(self, joint_rad: FloatArray, timeout_s: float, tolerance_rad: float = 0.02) -> None:
-        """Move to a joint position (7,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
+        """Move to a joint position (N,) rad and stop. Raises: MoveTimeoutError when it did not arrive in time."""
         move_by_velocity(self, self._clock, joint_rad, timeout_s, tolerance_rad)
 
     def stop(self) -> None:
         """Ramp to a stand."""
-        self._world.hold(np.zeros(JOINTS))
+        self._world.hold(np.zeros(self._world.arm.joints))
 
 
 class SimCamera:
@@ -230,7 +234,7 @@ class SimRig:
     """A simulated arm and camera of one configuration. Implements `Rig`."""
 
     def __init__(self, config: EnvConfig, clock: Clock) -> None:
-        self._world = SimWorld(clock, config.camera_rate_hz)
+        self._world = SimWorld(clock, config.camera_rate_hz, SceneConfig(robot=config.robot))
         self._kind = config.renderer
         self._scene: Renderer | None = None
         self.robot = SimRobot(self._world, clock)

@@ -39,7 +39,7 @@ class Watchdog:
         return not self._moving and float(np.abs(self._world.joints()[1]).max()) <= STILL_RAD_S
 
     def command(self, joint_rad_s: FloatArray, sent_s: float) -> None:
-        """Hold this velocity (7,) rad/s from the first step after `sent_s` (s) on, unless it is not fresh then."""
+        """Hold this velocity (N,) rad/s from the first step after `sent_s` (s) on, unless it is not fresh then."""
         self._command = joint_rad_s, sent_s
 
     def step(self) -> None:

@@ -1,8 +1,8 @@
 """The simulated scene, written as MJCF from the arm's published numbers: primitive shapes, no meshes, no downloads.
 
 Frames: z up, the arm's base at the origin, the table top at z = 0. The wrist camera looks along the flange's axis
-and is turned by 45 degrees about it, so that the image's up is the world's +x in the reset pose. The red bag hangs
-on a thread (a tendon with a length limit) from a hook beside the camera, as in Figure 1.
+and is turned about it (a Panda's by 45 degrees), so that the image's up is the world's +x in the reset pose. The red
+bag hangs on a thread (a tendon with a length limit) from a hook beside the camera, as in Figure 1.
 """
 
 from __future__ import annotations
@@ -15,25 +15,29 @@ import mujoco
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from offbeat.robots.models import panda
-from offbeat.types import JOINTS, FloatArray, ImageArray
+from offbeat.arms import RobotName
+from offbeat.robots.models import MODELS
+from offbeat.robots.models.arm import ArmModel, Shape
+from offbeat.types import FloatArray, ImageArray
 
 TABLE_RGB = (0.62, 0.60, 0.59)
 FLOOR_RGB = (0.30, 0.31, 0.33)
 BAG_RGB = (0.93, 0.13, 0.25)
 THREAD_RGB = (0.55, 0.78, 0.88)
-ARM_RGB = (0.93, 0.93, 0.95)
 DARK_RGB = (0.20, 0.21, 0.23)
 
 # The wrist camera must not see the arm that carries it: geoms of this group are hidden from it.
 ARM_GROUP = 2
 TEXTURE_SIZE = 512
+_TOOL_M = 0.047  # what stands before the flange and touches things
 
 
 @dataclass(frozen=True)
 class SceneConfig:
-    """Sizes of the scene; the defaults reproduce the paper's records (see docs/deviations.md)."""
+    """The scene's arm and sizes; the defaults reproduce the paper's records (see docs/deviations.md)."""
 
+    robot: RobotName = "panda"
+    """The arm."""
     timestep_s: float = 0.002
     """Physics step (s)."""
     bag_size_m: tuple[float, float, float] = (0.09, 0.08, 0.05)
@@ -73,53 +77,46 @@ def _quaternion_x(angle_rad: float) -> str:
     return _vector((np.cos(angle_rad / 2), np.sin(angle_rad / 2), 0.0, 0.0))
 
 
-# Capsules that make the arm look like one: per link, from, to, radius (m) in the link's frame.
-_SHAPES: tuple[tuple[tuple[float, ...], ...], ...] = (
-    ((0, 0, -0.19, 0, 0, 0, 0.062),),
-    ((0, 0, -0.06, 0, 0, 0.06, 0.062), (0, 0, 0, 0, -0.19, 0, 0.058)),
-    ((0, 0, -0.12, 0, 0, 0, 0.058), (0, 0, 0, 0.0825, 0, 0, 0.056)),
-    ((0, 0, -0.05, 0, 0, 0.05, 0.056), (0, 0, 0, -0.0825, 0.08, 0, 0.054)),
-    ((0, 0, -0.26, 0, 0, -0.02, 0.052), (0, 0.06, -0.22, 0, 0.07, 0, 0.040)),
-    ((0, 0, -0.05, 0, 0, 0.05, 0.048), (0, 0, 0, 0.088, 0, 0, 0.046)),
-    ((0, 0, 0.02, 0, 0, 0.075, 0.040),),
-)
+def _shape(shape: Shape) -> str:
+    """A part of the arm as it looks; it touches nothing and weighs nothing."""
+    return (
+        f'<geom type="{shape.kind}" fromto="{_vector(shape.ends_m)}" size="{shape.radius_m}" '
+        f'rgba="{_vector((*shape.rgb, 1.0))}" group="{ARM_GROUP}" contype="0" conaffinity="0" mass="0"/>'
+    )
 
 
-def _arm(scene: SceneConfig) -> str:
-    """The chain of seven links; modified DH: x-rotation and x-offset before each joint, z-offset along its axis."""
+def _arm(arm: ArmModel, scene: SceneConfig) -> str:
+    """The chain of links; modified DH: x-rotation and x-offset before each joint, z-offset along its axis."""
     opening, closing = [], []
-    for i, (row, link) in enumerate(zip(panda.DH, panda.LINKS, strict=True)):
+    for i, (row, link) in enumerate(zip(arm.dh, arm.links, strict=True)):
         twist, (a, d) = row.twist_rad, (row.a_m, row.d_m)
         position = (a, -np.sin(twist) * d, np.cos(twist) * d)
         inertia = link.inertia_kg_m2
         opening.append(
             f'<body name="link{i + 1}" pos="{_vector(position)}" quat="{_quaternion_x(twist)}" gravcomp="1">'
             f'<inertial mass="{link.mass_kg}" pos="{_vector(link.com_m)}" fullinertia="{_vector(inertia)}"/>'
-            f'<joint name="joint{i + 1}" axis="0 0 1" range="{panda.JOINT_LOWER_RAD[i]} {panda.JOINT_UPPER_RAD[i]}" '
+            f'<joint name="joint{i + 1}" axis="0 0 1" range="{arm.joint_lower_rad[i]} {arm.joint_upper_rad[i]}" '
             'armature="0.1" damping="1"/>'
         )
-        for j, (*ends, radius) in enumerate(_SHAPES[i]):
-            color = ARM_RGB if (i + j) % 2 == 0 else (0.85, 0.86, 0.88)
-            opening.append(
-                f'<geom type="capsule" fromto="{_vector(ends)}" size="{radius}" rgba="{_vector((*color, 1.0))}" '
-                f'group="{ARM_GROUP}" contype="0" conaffinity="0" mass="0"/>'
-            )
+        opening += [_shape(shape) for shape in arm.shapes[i]]
         closing.append("</body>")
-    return "".join(opening) + _tool(scene) + "".join(closing)
+    return "".join(opening) + _tool(arm, scene) + "".join(closing)
 
 
-def _tool(scene: SceneConfig) -> str:
-    """Camera, hook and flange on the last link. Image up is the flange's x turned by -45 degrees."""
-    z = panda.FLANGE_M - scene.lens_above_flange_m
-    up = np.array([np.cos(np.pi / 4), -np.sin(np.pi / 4)])
+def _tool(arm: ArmModel, scene: SceneConfig) -> str:
+    """Camera, hook and flange on the last link."""
+    z = arm.flange_m - scene.lens_above_flange_m
+    turn_rad = np.arctan2(arm.camera_up[1], arm.camera_up[0])
+    up = np.array([np.cos(turn_rad), np.sin(turn_rad)])
     right = np.array([-up[1], up[0]])  # right x up points backwards, out of the lens's rear
     lens = up * scene.lens_forward_m
     hook = up * scene.hook_forward_m
+    ends = (0.0, 0.0, arm.flange_m - _TOOL_M, 0.0, 0.0, arm.flange_m)
     return (
-        f'<site name="flange" pos="0 0 {panda.FLANGE_M}" size="0.005" group="4"/>'
-        f'<geom type="cylinder" fromto="0 0 0.06 0 0 {panda.FLANGE_M}" size="0.032" rgba="{_vector((*DARK_RGB, 1.0))}" '
+        f'<site name="flange" pos="0 0 {arm.flange_m}" size="0.005" group="4"/>'
+        f'<geom type="cylinder" fromto="{_vector(ends)}" size="0.032" rgba="{_vector((*DARK_RGB, 1.0))}" '
         f'group="{ARM_GROUP}" contype="2" conaffinity="1" mass="0"/>'
-        f'<geom type="box" pos="{_vector((*lens, z - 0.02))}" size="0.014 0.045 0.016" euler="0 0 -0.785398" '
+        f'<geom type="box" pos="{_vector((*lens, z - 0.02))}" size="0.014 0.045 0.016" euler="0 0 {turn_rad:.6f}" '
         f'rgba="{_vector((*DARK_RGB, 1.0))}" group="{ARM_GROUP}" contype="2" conaffinity="1" mass="0"/>'
         f'<camera name="wrist" pos="{_vector((*lens, z))}" fovy="{scene.fovy_deg}" '
         f'xyaxes="{_vector((*right, 0.0, *up, 0.0))}"/>'
@@ -134,8 +131,11 @@ def scene_xml(scene: SceneConfig) -> str:
     bag = np.asarray(scene.bag_size_m) / 2
     # So stiff that the arm follows its ramps to within a physics step, as the real controller does at 1 kHz. The gain
     # acts implicitly; a force limit on it would act explicitly and make it slow. Torques stay far below the arm's.
+    # The last three joints, the wrist, carry little.
+    arm = MODELS[scene.robot]
     actuators = "".join(
-        f'<velocity name="motor{i + 1}" joint="joint{i + 1}" kv="{4000 if i < 4 else 1000}"/>' for i in range(JOINTS)
+        f'<velocity name="motor{i + 1}" joint="joint{i + 1}" kv="{4000 if i < arm.joints - 3 else 1000}"/>'
+        for i in range(arm.joints)
     )
     return f"""
 <mujoco model="visual reacher">
@@ -161,9 +161,8 @@ def scene_xml(scene: SceneConfig) -> str:
       contype="0" conaffinity="0"/>
     <geom name="table" type="box" pos="0.45 0 -0.02" size="0.75 0.8 0.02" material="table" friction="0.9 0.01 0.001"
       contype="1" conaffinity="3" solref="0.008 1"/>
-    <geom type="cylinder" fromto="0 0 0 0 0 0.14" size="0.075" rgba="{_vector((*ARM_RGB, 1.0))}" group="{ARM_GROUP}"
-      contype="0" conaffinity="0"/>
-    {_arm(scene)}
+    {"".join(_shape(shape) for shape in arm.base)}
+    {_arm(arm, scene)}
     <body name="bag" pos="0.6 0 {bag[2]}">
       <freejoint name="bag"/>
       <geom name="bag" type="box" size="{_vector(bag)}" mass="{scene.bag_mass_kg}" material="bag" contype="1"

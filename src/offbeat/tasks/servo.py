@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from offbeat.config import EnvConfig
-from offbeat.robots.models.panda import forward_kinematics, jacobian
+from offbeat.robots.models import MODELS
 from offbeat.tasks.visual_reacher import bag_mask
-from offbeat.types import JOINTS, FloatArray, ImageArray, Observation
+from offbeat.types import FloatArray, ImageArray, Observation
 
 _GAIN_M_S = 0.35
 _DESCENT_M_S = 0.25
@@ -24,13 +24,13 @@ class ServoPolicy:
     """Acts on the newest image and the joint positions alone, like a learned policy."""
 
     def __init__(self, config: EnvConfig) -> None:
-        self._config = config
+        self._config, self._arm = config, MODELS[config.robot]
 
     def act(self, observation: Observation) -> FloatArray:
-        """The action (7,) for an observation."""
-        joint_rad = observation["proprioception"][:JOINTS].astype(float)
-        twist = self._twist(observation["image"][..., -3:], forward_kinematics(joint_rad))
-        jac = jacobian(joint_rad)
+        """The action (N,) for an observation."""
+        joint_rad = observation["proprioception"][: self._arm.joints].astype(float)
+        pose, jac = self._arm.kinematics(joint_rad)
+        twist = self._twist(observation["image"][..., -3:], pose)
         joint_rad_s = jac.T @ np.linalg.solve(jac @ jac.T + _DAMPING**2 * np.eye(6), twist)
         limit = self._config.action_limit_rad_s
         joint_rad_s *= min(1.0, limit / np.abs(joint_rad_s).max())
@@ -45,9 +45,10 @@ class ServoPolicy:
         if len(rows):
             up = 0.5 - (rows.mean() + 0.5) / height
             right = (columns.mean() + 0.5) / width - 0.5
-            # Image up is the flange's x turned by -45 degrees about its z; right completes it.
-            axis_up = (pose[:3, 0] - pose[:3, 1]) / np.sqrt(2)
-            axis_right = (pose[:3, 0] + pose[:3, 1]) / np.sqrt(2)
+            # Image up lies in the flange's plane, a quarter turn about the flange's z before image right.
+            x, y = self._arm.camera_up
+            axis_up = (x * pose[:3, 0] + y * pose[:3, 1]) / np.hypot(x, y)
+            axis_right = (x * pose[:3, 1] - y * pose[:3, 0]) / np.hypot(x, y)
             velocity = _GAIN_M_S * (up * axis_up + right * width / height * axis_right)
             velocity[2] = 0.0
             centred = np.hypot(up, right * width / height) < 0.35

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from offbeat.arms import ARMS, Arm, RobotName
 from offbeat.robots.base import Placement, Robot
-from offbeat.robots.models.panda import forward_kinematics, reach
+from offbeat.robots.models import MODELS
 from offbeat.types import FloatArray, ImageArray
 
 REWARD_SCALE = 0.25
@@ -23,6 +24,8 @@ _ROUNDS = 5
 MOVE_TIMEOUT_S = 4.0
 # A move may end 0.02 rad short of its pose, which is up to 2 cm at the flange.
 _START_MARGIN_M = 0.025
+# The bag of a fast reset lies within so many standard deviations of its mean place.
+_BAG_SPREAD = 2.0
 
 
 def bag_mask(image: ImageArray) -> NDArray[np.uint8]:
@@ -30,16 +33,21 @@ def bag_mask(image: ImageArray) -> NDArray[np.uint8]:
 
     Pixels in the HSV range, closed by five dilations and five erosions with a 3x3 kernel.
     """
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    mask = cv2.inRange(hsv, HSV_LOWER, HSV_UPPER)
-    rounds = max(1, min(_ROUNDS, round(_ROUNDS * image.shape[0] / _FULL_HEIGHT)))
-    closed = cv2.erode(cv2.dilate(mask, _KERNEL, iterations=rounds), _KERNEL, iterations=rounds)
-    return (closed > 0).astype(np.uint8)
+    return (_closed_mask(image) > 0).astype(np.uint8)
 
 
 def mask_share(image: ImageArray) -> float:
     """Share of the image that the bag fills, 0 to 1."""
-    return float(bag_mask(image).mean())
+    mask = _closed_mask(image)
+    return cv2.countNonZero(mask) / mask.size
+
+
+def _closed_mask(image: ImageArray) -> NDArray[np.uint8]:
+    """The mask (H, W), 0 or 255."""
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    mask = cv2.inRange(hsv, HSV_LOWER, HSV_UPPER)
+    rounds = max(1, min(_ROUNDS, round(_ROUNDS * image.shape[0] / _FULL_HEIGHT)))
+    return cv2.erode(cv2.dilate(mask, _KERNEL, iterations=rounds), _KERNEL, iterations=rounds)
 
 
 def reward(share: float, cycle_s: float) -> float:
@@ -47,32 +55,22 @@ def reward(share: float, cycle_s: float) -> float:
     return REWARD_SCALE * 1000.0 * cycle_s * share
 
 
-def reset_poses(rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-    """Two joint positions (7,) rad: the first lifts and swings the bag, the second looks at the table."""
-    lift = np.array([rng.uniform(-0.1, 0.1), 0.0, 0.0, -1.6, 0.0, 1.6, 0.8])
-    look = np.array([0.0, 0.13, 0.02, rng.uniform(-2.05, -1.9), 0.03, rng.uniform(2.0, 2.15), 0.8])
-    return lift, look
-
-
-# Where the bag comes to lie after the two moves, against the flange, over 500 resets by moves in the simulated scene,
-# half of them after episodes of the untrained policy and half after those of the scripted one.
-_BAG_FORWARD_M, _BAG_FORWARD_STD_M, _BAG_SIDE_STD_M = 0.150, 0.044, 0.053
-_BAG_SPREAD = 2.0
-
-
-def fast_placement(rng: np.random.Generator, look: FloatArray) -> Placement:
-    """A start as the two moves would leave it: the second pose (7,) rad, the bag within two deviations of its mean."""
-    spread = np.clip(rng.normal(size=2), -_BAG_SPREAD, _BAG_SPREAD) * (_BAG_FORWARD_STD_M, _BAG_SIDE_STD_M)
-    bag = forward_kinematics(look)[:2, 3] + (_BAG_FORWARD_M, 0.0) + spread
-    return Placement(look, bag, float(rng.uniform(-np.pi, np.pi)))
+def reset_poses(rng: np.random.Generator, arm: Arm) -> tuple[FloatArray, FloatArray]:
+    """Two joint positions (N,) rad: the first lifts and swings the bag, the second looks at the table."""
+    lift = [rng.uniform(*angle) if isinstance(angle, tuple) else angle for angle in arm.lift_rad]
+    look = [rng.uniform(*angle) if isinstance(angle, tuple) else angle for angle in arm.look_rad]
+    return np.array(lift), np.array(look)
 
 
 class VisualReacher:
     """The task as the environment asks for it. Implements `Task`."""
 
-    def __init__(self, box_m: tuple[FloatArray, FloatArray] | None = None) -> None:
-        """box_m: corners (3,) m of the box in which an episode begins, lower then upper; None: at the paper's pose."""
-        self._box_m = box_m
+    def __init__(self, box_m: tuple[FloatArray, FloatArray] | None = None, robot: RobotName = "panda") -> None:
+        """box_m: corners (3,) m of the box in which an episode begins, lower then upper; None: at the paper's pose.
+
+        robot: the arm.
+        """
+        self._box_m, self._arm, self._model = box_m, ARMS[robot], MODELS[robot]
 
     def reset(self, robot: Robot, rng: np.random.Generator) -> None:
         """The paper's two moves. Raises: MoveTimeoutError when one does not arrive within 4 s."""
@@ -80,16 +78,19 @@ class VisualReacher:
             robot.move_to(pose, MOVE_TIMEOUT_S)
 
     def placement(self, rng: np.random.Generator) -> Placement:
-        """A start for a simulator that can place things at once."""
-        return fast_placement(rng, self._poses(rng)[1])
+        """A start for a simulator that can place things at once: as the two moves would leave it."""
+        look = self._poses(rng)[1]
+        spread = np.clip(rng.normal(size=2), -_BAG_SPREAD, _BAG_SPREAD) * self._arm.bag_std_m
+        bag = self._model.forward_kinematics(look)[:2, 3] + (self._arm.bag_forward_m, 0.0) + spread
+        return Placement(look, bag, float(rng.uniform(-np.pi, np.pi)))
 
     def _poses(self, rng: np.random.Generator) -> tuple[FloatArray, FloatArray]:
-        lift, look = reset_poses(rng)
+        lift, look = reset_poses(rng, self._arm)
         if self._box_m is None:
             return lift, look
-        flange = forward_kinematics(look)[:3, 3]
+        flange = self._model.forward_kinematics(look)[:3, 3]
         inside = np.clip(flange, self._box_m[0] + _START_MARGIN_M, self._box_m[1] - _START_MARGIN_M)
-        return lift, reach(look, inside)
+        return lift, self._model.reach(look, inside)
 
     def share(self, image: ImageArray) -> float:
         """Share of the newest image that the bag fills, 0 to 1."""
