@@ -49,6 +49,13 @@ def test_names_alone_give_the_configuration_of_the_names(setting: str) -> None:
     assert parse(arguments).config == make_config(setting, schedule="reactive")
 
 
+def test_the_arm_has_a_short_name() -> None:
+    for arguments in (["--robot", "ur5e"], ["--robot=ur5e"], ["--env.robot", "ur5e"]):
+        config = parse(["train", *arguments, "--scale", "cpu", "--out", "x"]).config
+        assert config == replace(make_config(scale="cpu"), env=replace(make_config(scale="cpu").env, robot="ur5e"))
+        assert "ur5e" in describe(config)
+
+
 def test_a_dry_run_ends_with_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert main(["train", "--setting", "sync-base", *DRY, "--seed", "3", "--out", str(out)]) == 0
@@ -82,6 +89,7 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unknown scale": (["--scale", "moon"], "Unknown scale 'moon'"),
     "unknown preset": (["--preset", "mine"], "Unknown preset 'mine'"),
     "unknown schedule": (["--schedule", "never"], "Unknown schedule 'never'"),
+    "unknown robot": (["--robot", "ur6"], "invalid choice 'ur6'"),
     "name without value": (["--setting"], "--setting"),
     "negative minutes": (["--minutes", "-3"], "minutes is -3.0: give a training time above 0 minutes"),
     "minutes not a number": (["--minutes", "nan"], "minutes is nan"),
@@ -120,7 +128,7 @@ def test_wrong_commands_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, message in (
-        ([], "Expected one of {train, resume, profile, report, demo, doctor}"),
+        ([], "Expected one of {train, resume, study, tune-cycle, profile, report, demo, doctor}"),
         (["fly"], "Unrecognized options: fly"),
         (["train"], "Missing from offbeat train: --out"),
         (["resume"], "Missing from offbeat resume"),
@@ -170,7 +178,7 @@ def test_help_shows_everything_and_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'mujoco', 'cv2', 'matplotlib'} & set(sys.modules); assert not heavy, heavy"
     )
     for arguments, parts in (
-        (["--help"], ("train", "resume", "profile", "report", "demo", "doctor")),
+        (["--help"], ("train", "resume", "study", "tune-cycle", "profile", "report", "demo", "doctor")),
         (["train", "--help"], ("--setting", "async-highres", "--dry, --no-dry", "--env.cycle-s", "--sac.batch-size")),
     ):
         said = subprocess.run(

@@ -124,7 +124,13 @@ def write_processes(directory: Path, ids: Mapping[str, int | None] | None) -> No
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
     """Write the summary, whole or not at all: the run has finished."""
     _write_json(directory / SUMMARY, summary)
+
+
+def tidy(directory: Path, config: RunConfig) -> None:
+    """Delete what a finished run needs no more."""
     (directory / _WALL).unlink(missing_ok=True)
+    if config.clock == "virtual" and not config.keep_replay:
+        forget_replay(directory)
 
 
 def read_wall(directory: Path) -> float:

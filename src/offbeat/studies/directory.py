@@ -1,0 +1,207 @@
+"""A study's directory: what lies in it, and what of it fits the study that is to go on in it.
+
+study.json              the study as plain data, for the report; settings and seeds only ever come on top
+<setting>/seed-<n>/     an ordinary run directory
+<setting>/seed-<n>.log  what a run that failed said
+report/                 the report
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from offbeat import __version__
+from offbeat.build import resolve_compute
+from offbeat.config import ComputeConfig, RunConfig
+from offbeat.directory import CHECKPOINT, CONFIG, SUMMARY, is_finished, read_config, read_profile, tidy
+from offbeat.errors import ConfigError, RunError, UserError
+from offbeat.studies.plan import Study, StudyRun, StudySetting
+from offbeat.timing.profile import load_profile
+
+STUDY = "study.json"
+_ARRIVING = ".arriving"  # ends the name of a run directory that is not whole yet
+
+
+@contextmanager
+def sole_study(out: Path) -> Iterator[None]:
+    """Hold the study's directory, made where it is missing, for this process; however that ends, it is let go.
+
+    Raises: RunError when another process holds it, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        held = os.open(out, os.O_RDONLY)
+    except OSError as error:
+        raise RunError(f"{out} cannot be made a study's directory ({error.strerror}): give another --out.") from error
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise RunError(f"The study in {out} is in use by another process: wait until it ends.") from error
+    finally:
+        os.close(held)
+
+
+def open_study(study: Study, out: Path) -> Study:
+    """Begin the study in `out`, or go on with the one that is there; returns it as it is to be run.
+
+    What `auto` in a configuration's `compute` became here is saved, so that all runs are computed alike, wherever the
+    study goes on. More seeds and more settings come on top. Raises: RunError, one sentence, when a setting was changed
+    or is gone, when a run is another than the study's, or when something is damaged. Nothing is written before that.
+    """
+    path = out / STUDY
+    saved = _read(path) if path.exists() else {"seeds": [], "settings": {}}
+    seeds = sorted({*study.seeds, *saved["seeds"]})
+    study = replace(study, settings=tuple(_settle(setting, saved["settings"]) for setting in study.settings))
+    _check_settings(study, saved, out)
+    for run in study.runs():
+        _check_run(run, out)
+    for half in out.glob(f"*/*{_ARRIVING}"):  # of a study that was killed
+        shutil.rmtree(half)
+    data = {
+        "offbeat": __version__,
+        "name": study.name,
+        "question": study.question,
+        "compare": [list(pair) for pair in study.compare],
+        "seeds": seeds,
+        "settings": [{"name": setting.name, "config": setting.config.to_dict()} for setting in study.settings],
+    }
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+    return study
+
+
+def copy_runs(runs: Iterable[StudyRun], out: Path, reuse: Iterable[Path]) -> set[StudyRun]:
+    """Copy the runs that have not begun here and are finished below the directories `reuse`; returns which.
+
+    The same configuration and timing profile give the same bytes, wherever they are run. Raises: RunError.
+    """
+    finished = _find_finished(reuse)
+    copied = set()
+    for run in runs:
+        source, target = finished.get(_key(run.config)), out / run.directory
+        if source is None or (target / CONFIG).exists() or _profile_of(source) != _wanted_profile(run.config):
+            continue
+        with arriving(target) as temporary:
+            shutil.copytree(source, temporary, dirs_exist_ok=True)
+        copied.add(run)
+    return copied
+
+
+@contextmanager
+def arriving(target: Path) -> Iterator[Path]:
+    """Yields an empty directory that becomes the run directory `target` as a whole, instead of what was begun there."""
+    temporary = target.with_name(f"{target.name}{_ARRIVING}")
+    temporary.mkdir(parents=True)
+    yield temporary
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(temporary, target)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return {
+            "seeds": [int(seed) for seed in data["seeds"]],
+            "settings": {entry["name"]: RunConfig.from_dict(entry["config"]) for entry in data["settings"]},
+        }
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"{path} does not describe a study ({error}): give another --out.") from error
+
+
+def _settle(setting: StudySetting, saved: Mapping[str, RunConfig]) -> StudySetting:
+    """The setting with every `auto` of `compute` replaced by what was saved, or else by what this machine can do."""
+    config = setting.config
+    before = saved.get(setting.name)
+    if before is not None:
+        chosen = {f.name: getattr(before.compute, f.name) for f in fields(ComputeConfig)}
+        autos = {name: value for name, value in chosen.items() if getattr(config.compute, name) == "auto"}
+        return replace(setting, config=replace(config, compute=replace(config.compute, **autos)))
+    return replace(
+        setting, config=resolve_compute(config, load_profile(config.profile, config.setting, config.schedule))
+    )
+
+
+def _check_settings(study: Study, saved: Mapping[str, Any], out: Path) -> None:
+    """Raises: RunError when a setting of the saved study is another now, or gone."""
+    now = {setting.name: setting.config for setting in study.settings}
+    for name, config in saved["settings"].items():
+        if name not in now:
+            raise RunError(
+                f"{out} holds the setting {name!r}, which the study has no more: put it back or give another --out."
+            )
+        if now[name] != config:
+            raise RunError(
+                f"{out} holds the setting {name!r} with {difference(config, now[name])}: "
+                "change it back or give another --out."
+            )
+
+
+def _check_run(run: StudyRun, out: Path) -> None:
+    """Raises: RunError when the directory of a run holds another one, or a damaged one; tidies a finished one."""
+    directory = out / run.directory
+    if not (directory / CONFIG).exists():
+        return
+    try:
+        held, profile = read_config(directory), _profile_of(directory)
+    except UserError:
+        if (directory / CHECKPOINT).exists():
+            raise
+        return  # it was killed while it began, and will begin anew
+    if held != run.config:
+        raise RunError(
+            f"{directory} holds a run with {difference(held, run.config)}: change it back or give another --out."
+        )
+    if profile != _wanted_profile(run.config):
+        raise RunError(
+            f"{directory} holds a run with another timing profile {run.config.profile!r} than that is now: "
+            "give another --out."
+        )
+    if is_finished(directory):
+        tidy(directory, run.config)
+
+
+def difference(before: RunConfig, now: RunConfig) -> str:
+    """The first option that is not the same, and its two values."""
+    one, other = _flat(before.to_dict()), _flat(now.to_dict())
+    name = next(name for name in one if one[name] != other[name])
+    return f"{name} {one[name]!r}, not {other[name]!r} as now"
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _find_finished(directories: Iterable[Path]) -> dict[str, Path]:
+    """Finished runs below the directories, by their configuration."""
+    found: dict[str, Path] = {}
+    for directory in directories:
+        if not directory.is_dir():
+            raise RunError(f"There is no directory {directory} to reuse runs from: give one that holds a study.")
+        for summary in sorted(directory.rglob(SUMMARY)):
+            found.setdefault(_key(read_config(summary.parent)), summary.parent)
+    return found
+
+
+def _key(config: RunConfig) -> str:
+    return json.dumps(config.to_dict(), sort_keys=True)
+
+
+def _profile_of(directory: Path) -> dict[str, Any]:
+    return dict(read_profile(directory).to_dict()["stages"])
+
+
+def _wanted_profile(config: RunConfig) -> dict[str, Any]:
+    return dict(load_profile(config.profile, config.setting, config.schedule).to_dict()["stages"])
