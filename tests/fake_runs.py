@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from offbeat.config import RunConfig, make_config
 from offbeat.timing.ledger import CYCLE_DTYPE, STAGE_DTYPE
 from offbeat.timing.profile import Stage
+from offbeat.timing.summary import missed_by_cause, timing_summary
 
 COLUMNS = (
     "episode", "steps", "return", "robot_s", "training_s", "updates", "missed", "response_ms_median",
@@ -23,8 +26,24 @@ LEARN = (Stage.STORE, Stage.SAMPLE, Stage.UPDATE)
 RESET_S = 4.0
 
 
-def write_run(directory: Path, finished: bool = True, **choices: Any) -> RunConfig:
-    """Write a run directory for `make_config(**choices)`; returns its configuration."""
+def write_study(
+    directory: Path, settings: dict[str, dict[str, Any]], seeds: Sequence[int], compare: Sequence[tuple[str, str]] = ()
+) -> None:
+    """Write a study directory. settings: by name, what `write_run` is given."""
+    plan = []
+    for name, choices in settings.items():
+        for seed in seeds:
+            config = write_run(directory / name / f"seed-{seed}", seed=seed, **choices)
+        plan.append({"name": name, "config": replace(config, seed=0).to_dict()})
+    study = {
+        "offbeat": "0", "name": "invented", "question": "Does it matter?", "compare": list(compare),
+        "seeds": list(seeds), "settings": plan,
+    }  # fmt: skip
+    (directory / "study.json").write_text(json.dumps(study))
+
+
+def write_run(directory: Path, finished: bool = True, gain: float = 150.0, **choices: Any) -> RunConfig:
+    """Write a run directory for `make_config(**choices)`; returns its configuration. gain: return that it learns."""
     config = make_config(**({"scale": "cpu", "minutes": 2.0, "warmup_s": 60.0} | choices))
     rng = np.random.default_rng(config.seed)
     directory.mkdir(parents=True)
@@ -38,7 +57,7 @@ def write_run(directory: Path, finished: bool = True, **choices: Any) -> RunConf
         stages += new_stages
         clock_s = start_s + config.env.episode_steps * config.env.cycle_s
         learned = updates / (600 if config.schedule == "asynchronous" else 900)
-        value = max(0.0, 50 + 150 * min(1.0, learned) + rng.normal(0, 20))
+        value = max(0.0, 50 + gain * min(1.0, learned) + rng.normal(0, 20))
         training_s = (episode + 1) * config.env.episode_s
         response_ms = 1e3 * float(np.median([row[9] for row in new_cycles]))
         losses = [1.0, -2.0, 0.1, 3.0] if updates else [""] * 4
@@ -52,7 +71,7 @@ def write_run(directory: Path, finished: bool = True, **choices: Any) -> RunConf
     np.array(cycles, CYCLE_DTYPE).tofile(directory / "cycles.bin")
     np.array(stages, STAGE_DTYPE).tofile(directory / "stages.bin")
     if finished:
-        _write_summary(directory, config, rows, cycles)
+        _write_summary(directory, config, rows, np.array(cycles, CYCLE_DTYPE), np.array(stages, STAGE_DTYPE))
     return config
 
 
@@ -91,15 +110,15 @@ def _episode(
     return updates, cycles, stages
 
 
-def _write_summary(directory: Path, config: RunConfig, rows: list[Any], cycles: list[Any]) -> None:
+def _write_summary(directory: Path, config: RunConfig, rows: list[Any], cycles: Any, stages: Any) -> None:
     returns = [row[2] for row in rows]
-    response_ms = np.array([row[9] for row in cycles]) * 1e3
-    p50, p99, slowest = np.percentile(response_ms, [50, 99, 100]).tolist()
+    timing = timing_summary(cycles, stages)
     summary = {
         "steps": len(cycles), "episodes": len(rows), "updates": rows[-1][5],
         "return_first20": float(np.mean(returns[:20])), "return_last20": float(np.mean(returns[-20:])),
         "return_mean": float(np.mean(returns)),
-        "response_ms": {"p50": p50, "p99": p99, "max": slowest},
+        "response_ms": {name: timing["response_ms"][name] for name in ("p50", "p99", "max")},
+        "missed_by_cause": missed_by_cause(cycles), "timing": timing,
         "missed_deadlines": 0, "robot_s": rows[-1][3], "wall_s": 12.5, "schedule": config.schedule,
         "clock": config.clock,
         "profile": config.profile, "seed": config.seed, "setting": config.setting, "scale": config.scale,

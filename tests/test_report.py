@@ -13,23 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_runs import RESET_S, write_run
-from hypothesis import given
-from hypothesis import strategies as st
 
 from offbeat.errors import RunError
 from offbeat.report import write_report
-from offbeat.report.curves import (
-    bootstrap_band,
-    flow_window,
-    histogram_percent,
-    learning_curve,
-    paper_curve,
-    response_edges,
-    smooth,
-    stage_times_ms,
-)
+from offbeat.report.cycles import flow_window, histogram_percent, response_edges, stage_summary, stage_times_ms
 from offbeat.report.html import inline_svg
 from offbeat.report.read import group_runs, read_run, read_runs
+from offbeat.report.results import group_results, learning_curve
 from offbeat.report.table import describe, table_rows, table_values
 from offbeat.report.timing import TIMING_HEADINGS, timing_rows, timing_values
 from offbeat.timing.profile import Stage
@@ -46,46 +36,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_smooth_averages_what_the_window_still_covers() -> None:
-    np.testing.assert_allclose(smooth(np.array([0.0, 3.0, 6.0, 0.0]), 3), [1.5, 3.0, 3.0, 3.0])
-
-
-@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=40), st.integers(1, 15))
-def test_smooth_stays_between_the_extremes(values: list[float], window: int) -> None:
-    smoothed = smooth(np.array(values), window)
-    assert smoothed.shape == (len(values),)
-    assert smoothed.min() >= min(values) - 1e-6 and smoothed.max() <= max(values) + 1e-6
-
-
-def test_bootstrap_band_of_equal_runs_has_no_width_and_of_one_run_says_nothing() -> None:
-    low, high = bootstrap_band(np.full((5, 3), 7.0))
-    np.testing.assert_allclose([low, high], 7.0)
-    low, high = bootstrap_band(np.ones((1, 3)))
-    assert np.isnan(low).all() and np.isnan(high).all()
-
-
-def test_bootstrap_band_is_as_wide_as_the_normal_one() -> None:
-    """25 runs of standard deviation 10: the mean's 95% band is about 2 x 1.96 x 10 / 5 = 7.84 wide."""
-    values = np.random.default_rng(0).normal(0, 10, (25, 400))
-    low, high = bootstrap_band(values)
-    assert np.mean(high - low) == pytest.approx(7.84, rel=0.06)
-    assert np.mean((low <= 0) & (high >= 0)) > 0.88
-
-
 def test_histogram_counts_every_cycle_once() -> None:
     share = histogram_percent(np.array([0.5, 1.5, 1.6, 99.0]), np.array([0.0, 1.0, 2.0, 3.0]))
     np.testing.assert_allclose(share, [25.0, 50.0, 25.0])
-
-
-def test_paper_curve_ends_where_the_study_says() -> None:
-    """The mean of async-base over its last 72 episodes is 270.8; 70 of them are seven whole points of the curve."""
-    known = paper_curve("async-base")
-    assert known is not None
-    minutes, mean, half = known
-    assert len(minutes) == 72 and minutes[-1] == 71.5
-    assert np.mean(mean[-7:]) == pytest.approx(270.8, abs=2)
-    assert (half > 0).all()
-    assert paper_curve("my robot") is None
 
 
 def test_runs_that_differ_in_seed_alone_are_one_group(runs: Path) -> None:
@@ -94,7 +47,7 @@ def test_runs_that_differ_in_seed_alone_are_one_group(runs: Path) -> None:
         ("sequential, 75 ms", 1),
         ("asynchronous, 40 ms", 2),
     ]
-    curve = learning_curve(groups[1])
+    curve = learning_curve(group_results(groups[1]))
     assert curve.returns.shape == (2, 20)
     assert ((curve.low <= curve.mean) & (curve.mean <= curve.high)).all()
     np.testing.assert_allclose(curve.minutes, np.arange(1, 21) * 0.1)
@@ -134,6 +87,7 @@ def test_stage_times_are_those_recorded(runs: Path) -> None:
     times = stage_times_ms(group)
     assert list(times) == list(Stage)
     assert times[Stage.UPDATE].min() >= 45.0 and times[Stage.UPDATE].max() <= 60.0
+    assert stage_summary(group)[Stage.UPDATE].mean_ms == pytest.approx(float(times[Stage.UPDATE].mean()))
 
 
 def test_table_holds_the_summary(runs: Path) -> None:
@@ -151,7 +105,11 @@ def test_an_unfinished_run_is_reported_from_its_records(runs: Path, tmp_path: Pa
     assert not run.finished and run.summary["steps"] == 20 * 80
     assert run.summary["return_mean"] == pytest.approx(float(np.mean(run.episodes["return"])))
     assert "Not finished yet: 1" in " ".join(describe(group_runs([run])))
+    for name in ("pairs.svg", "differences.csv", "mine.txt"):
+        (tmp_path / name).write_text("left by an earlier report, but for the last")
     assert write_report([runs / "unfinished"], tmp_path).is_file()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "mine.txt" in left and not left & {"pairs.svg", "differences.csv"}
 
 
 def test_report_is_one_page_that_needs_nothing_else(runs: Path, tmp_path: Path) -> None:
@@ -161,10 +119,10 @@ def test_report_is_one_page_that_needs_nothing_else(runs: Path, tmp_path: Path) 
     text = page.read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
     assert "@import" not in text and "url(" not in text.replace("url(#", "")
-    assert text.count("<svg") == 5 and 'src="data:video/webm;base64,' in text
+    assert text.count("<svg") == 7 and 'src="data:video/webm;base64,' in text
     assert "var(--sequential)" in text and "#d55e00" not in text.split("</style>")[1]
     assert "1,600" in text and "sequential, 75 ms" in text
-    for name in ("curves", "response", "flow", "stages", "updates"):
+    for name in ("curves", "returns", "improvement", "totals", "response", "flow", "stages"):
         assert (page.parent / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (page.parent / f"{name}.svg").read_text(encoding="utf-8")
     with (page.parent / "curves.csv").open(newline="") as file:
@@ -214,15 +172,21 @@ def test_the_same_runs_give_the_same_bytes(runs: Path, tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
-def test_text_from_a_run_cannot_become_markup(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", setting="sync-base", minutes=0.5, profile="<script>x</script>")
-    assert "<script>" not in write_report([tmp_path / "run"], tmp_path / "out").read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def dry_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a dry run without a recorded stage, whose profile has an odd name."""
+    root = tmp_path_factory.mktemp("dry")
+    write_run(root / "run", setting="sync-base", minutes=0.5, dry=True, profile="<script>x</script>")
+    (root / "run" / "stages.bin").write_bytes(b"")
+    return write_report([root / "run"], root / "out").read_text(encoding="utf-8")
 
 
-def test_a_dry_run_without_updates_or_returns_is_drawn(tmp_path: Path) -> None:
-    write_run(tmp_path / "run", setting="sync-base", minutes=0.5, dry=True)
-    (tmp_path / "run" / "stages.bin").write_bytes(b"")
-    assert write_report([tmp_path / "run"], tmp_path / "out").read_text(encoding="utf-8").count("<svg") == 3
+def test_text_from_a_run_cannot_become_markup(dry_page: str) -> None:
+    assert "<script>" not in dry_page and "&lt;script&gt;x" in dry_page
+
+
+def test_a_dry_run_without_updates_or_returns_is_drawn(dry_page: str) -> None:
+    assert dry_page.count("<svg") == 3
 
 
 def test_edges_hold_the_slowest_response(runs: Path) -> None:

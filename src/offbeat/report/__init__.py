@@ -1,4 +1,7 @@
-"""Reports: what run directories say, as figures, tables and one self-contained page. Imports nothing that trains."""
+"""Reports: what runs, studies and the paper's own records say, as figures, tables and one self-contained page.
+
+Imports nothing that trains.
+"""
 
 from __future__ import annotations
 

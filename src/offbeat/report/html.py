@@ -1,4 +1,4 @@
-"""Writes the one page: text, table, drawings and films in a single file that needs nothing else."""
+"""Writes the one page: text, tables, drawings and films in a single file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
+from typing import TypeAlias
 
 from offbeat.report.read import FILM_TYPES, Group
-from offbeat.report.table import HEADINGS, describe, table_rows
-from offbeat.report.timing import TIMING_HEADINGS, timing_rows
+
+Cell: TypeAlias = str | tuple[str, str]
+"""A table's cell: its text, or its text and the small print below it."""
 
 
 @dataclass(frozen=True)
@@ -24,43 +26,86 @@ class Section:
     svg: str
 
 
-def render_page(groups: Sequence[Group], sections: Sequence[Section], colours: Mapping[str, str]) -> str:
-    """The whole page as text. colours: drawing colour (#rrggbb) -> CSS variable that replaces it on the page."""
+@dataclass(frozen=True)
+class Table:
+    """One table of the page: a heading, a few plain sentences, columns, and rows of (schedule, cells).
+
+    folded: whether the reader must open it first.
+    """
+
+    name: str
+    heading: str
+    text: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    folded: bool = False
+
+
+def render_page(title: str, lead: Sequence[str], parts: Sequence[str]) -> str:
+    """The whole page as text. lead: opening sentences. parts: sections that the functions below made."""
     style = files("offbeat.report").joinpath("data/page.css").read_text(encoding="utf-8")
-    drawn = [_section(section, colours) for section in sections]
-    body = [_head(groups), _cards(groups), _films(groups), *drawn, _timing(groups), _table(groups), _foot()]
+    opening = "".join(f"<p class=lead>{escape(sentence)}</p>\n" for sentence in lead)
+    head = f"<header>\n<p class=eyebrow>offbeat</p>\n<h1>{escape(title)}</h1>\n{opening}</header>"
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>offbeat: learning while the robot moves</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
+        f"<title>offbeat: {escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in (head, *parts, _foot()) if part)
         + "\n</main>\n</body>\n</html>\n"
     )
 
 
 def inline_svg(svg: str, colours: Mapping[str, str], label: str) -> str:
-    """An SVG drawing as a part of a page: no prologue, as wide as its column, in the page's own colours."""
+    """An SVG drawing as a part of a page: no prologue, as wide as its column, in the page's own colours.
+
+    colours: drawing colour (#rrggbb) -> CSS variable that replaces it on the page.
+    """
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     head, rest = svg.split(">", 1)
     head = re.sub(r'\s(width|height)="[^"]*"', "", head) + f' role="img" aria-label="{escape(label, quote=True)}"'
-    # Only the page has a background: the drawing's own two white sheets (figure, axes) go.
+    # Only the page has a background: the drawing's own white sheets (figure, axes) go.
     rest = re.sub(r"fill: #ffffff", "fill: none", rest)
     for colour, variable in colours.items():
         rest = rest.replace(colour, f"var({variable})")
     return f"{head}>{rest}".strip()
 
 
-def _head(groups: Sequence[Group]) -> str:
+def figure_section(section: Section, colours: Mapping[str, str]) -> str:
+    """A figure under its heading and text. colours: as in `inline_svg`."""
+    drawing = inline_svg(section.svg, colours, section.heading)
     return (
-        "<header>\n<p class=eyebrow>offbeat</p>\n<h1>Learning while the robot moves</h1>\n"
-        + "".join(f"<p class=lead>{sentence}</p>\n" for sentence in describe(groups))
-        + "</header>"
+        f'<section id="{section.name}"><h2>{escape(section.heading)}</h2><p>{escape(section.text)}</p>'
+        f"<figure>{drawing}</figure></section>"
     )
 
 
-def _cards(groups: Sequence[Group]) -> str:
+def prose_section(
+    name: str, heading: str, paragraphs: Sequence[Sequence[str]], points: Sequence[Sequence[str]] = ()
+) -> str:
+    """Paragraphs of sentences under a heading, with points listed after the first paragraph."""
+    texts = [f"<p>{escape(' '.join(sentences))}</p>" for sentences in paragraphs]
+    listed = "".join(f"<li>{escape(' '.join(sentences))}</li>" for sentences in points)
+    texts.insert(1, f"<ul>{listed}</ul>" if listed else "")
+    return f'<section id="{name}"><h2>{escape(heading)}</h2>{"".join(texts)}</section>'
+
+
+def table_section(table: Table) -> str:
+    """A table under its heading and text."""
+    head = "".join(f"<th>{escape(title)}</th>" for title in table.columns)
+    lines = "".join(
+        f'<tr class="{schedule}">' + "".join(f"<td>{_cell(cell)}</td>" for cell in cells) + "</tr>"
+        for schedule, cells in table.rows
+    )
+    body = f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table></div>"
+    if table.folded:
+        body = f"<details><summary>{len(table.rows)} lines</summary>{body}</details>"
+    return f'<section id="{table.name}"><h2>{escape(table.heading)}</h2><p>{escape(table.text)}</p>{body}</section>'
+
+
+def card_section(groups: Sequence[Group]) -> str:
+    """What each group came to, in four numbers: for single runs, of which no interval can be given."""
     cards = []
     for group in groups:
         summaries = [run.summary for run in group.runs]
@@ -80,7 +125,7 @@ def _cards(groups: Sequence[Group]) -> str:
     return f"<section class=cards>{''.join(cards)}</section>"
 
 
-def _films(groups: Sequence[Group]) -> str:
+def film_section(groups: Sequence[Group]) -> str:
     """The films side by side, each a data address; empty where no run has one."""
     found = [(group, next((run.film for run in group.runs if run.film), None)) for group in groups]
     films = [(group, path) for group, path in found if path]
@@ -106,44 +151,11 @@ def _films(groups: Sequence[Group]) -> str:
     return f'<section id="films"><h2>The learned policies</h2><p>{text}</p>{shown}</section>'
 
 
-def _section(section: Section, colours: Mapping[str, str]) -> str:
-    drawing = inline_svg(section.svg, colours, section.heading)
-    return (
-        f'<section id="{section.name}"><h2>{escape(section.heading)}</h2><p>{escape(section.text)}</p>'
-        f"<figure>{drawing}</figure></section>"
-    )
-
-
-def _timing(groups: Sequence[Group]) -> str:
-    text = (
-        "One line per run. Late is how long after its deadline a cycle ended; a deadline counts as missed when the "
-        "work took longer than the cycle or the wake-up came more than a millisecond late, and is put down to what "
-        "took the most time in that cycle. A stage's share is of the whole time, resets included; the ages are those "
-        "of the weights when a command was chosen and of a batch when its update began. Ages and waits are medians."
-    )
-    return _table_section("timing", "Where the time went", text, TIMING_HEADINGS, timing_rows(groups))
-
-
-def _table(groups: Sequence[Group]) -> str:
-    text = (
-        "One line per run. The ratio is the return of the last 20 episodes over that of the first 20; missed counts "
-        "the deadlines a cycle was late for. Robot time includes the resets between episodes; wall time is what the "
-        "run took on this machine."
-    )
-    return _table_section("table", "Every number", text, HEADINGS, table_rows(groups))
-
-
-def _table_section(
-    name: str, heading: str, text: str, headings: Mapping[str, str], rows: Sequence[Mapping[str, str]]
-) -> str:
-    """A table under its heading and text. headings: column -> what it is called; rows: column -> text."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in headings.values())
-    lines = "".join(
-        f'<tr class="{row["schedule"]}">' + "".join(f"<td>{escape(row[column])}</td>" for column in headings) + "</tr>"
-        for row in rows
-    )
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-    return f'<section id="{name}"><h2>{heading}</h2><p>{text}</p><div class=scroll>{table}</div></section>'
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return escape(cell)
+    text, small = cell
+    return escape(text) + (f"<small>{escape(small)}</small>" if small else "")
 
 
 def _foot() -> str:

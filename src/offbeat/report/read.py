@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from offbeat.config import RunConfig
 from offbeat.errors import ConfigError, RunError
-from offbeat.timing.ledger import read_cycles, read_episodes, read_stages
+from offbeat.timing.ledger import CYCLE_DTYPE, STAGE_DTYPE, read_episodes
 from offbeat.timing.profile import Stage
 from offbeat.timing.summary import missed_by_cause, timing_summary
 
@@ -21,6 +21,7 @@ FILM_TYPES = {".webm": "video/webm", ".webp": "image/webp", ".gif": "image/gif"}
 """Kinds of film a run directory may hold, by suffix, and their media types."""
 
 _SHORT = 20  # episodes in "first" and "last" of the table
+_RECORDED = ("response_ms", "missed_by_cause", "timing")  # columns that take reading every cycle
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class RunRecord:
     directory: where it was read from. config: how it was run.
     summary: every column of the tables; taken from summary.json, or worked out of the records of an unfinished run.
     episodes: one array per column of episodes.csv, one entry per episode.
-    cycles, stages: the structured rows of cycles.bin and stages.bin.
+    cycles, stages: the structured rows of cycles.bin and stages.bin, mapped: what is not looked at is not read.
     film: a film of the learned policy, or None. finished: whether the run wrote its summary.
     """
 
@@ -68,7 +69,8 @@ def read_run(directory: Path | str) -> RunRecord:
     if not directory.is_dir():
         raise RunError(f"There is no run directory {directory}: give the --out of an `offbeat train`.")
     config = _read_config(directory)
-    episodes, cycles, stages = read_episodes(directory), read_cycles(directory), read_stages(directory)
+    episodes = read_episodes(directory)
+    cycles, stages = _map_rows(directory / "cycles.bin", CYCLE_DTYPE), _map_rows(directory / "stages.bin", STAGE_DTYPE)
     if stages.size and int(stages["stage"].max()) >= len(Stage):
         raise RunError(
             f"{directory / 'stages.bin'} is damaged (no stage has the number it names): train the run again."
@@ -76,7 +78,10 @@ def read_run(directory: Path | str) -> RunRecord:
     if len(episodes["episode"]) == 0:
         raise RunError(f"The run in {directory} has not finished an episode yet: wait for one, or `offbeat resume` it.")
     saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
-    summary = _summarise(config, episodes, cycles, stages) | saved
+    facts = _facts(config, episodes)
+    if not set(_RECORDED) <= set(saved):  # a finished run has worked them out itself
+        facts |= _record_facts(cycles, stages)
+    summary = facts | saved
     film = next((path for suffix in FILM_TYPES if (path := directory / f"film{suffix}").is_file()), None)
     return RunRecord(directory, config, summary, episodes, cycles, stages, film, finished=bool(saved))
 
@@ -153,12 +158,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def _summarise(
-    config: RunConfig, episodes: Mapping[str, NDArray[Any]], cycles: NDArray[np.void], stages: NDArray[np.void]
-) -> dict[str, Any]:
-    """The table's columns out of the records alone; a finished run's own summary takes precedence."""
+def _facts(config: RunConfig, episodes: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """The table's columns out of configuration and episodes alone; a finished run's own summary takes precedence."""
     returns = np.asarray(episodes["return"], float)
-    timing = timing_summary(cycles, stages)
     return {
         "setting": config.setting,
         "schedule": config.schedule,
@@ -176,10 +178,27 @@ def _summarise(
         "return_first20": float(np.mean(returns[:_SHORT])),
         "return_last20": float(np.mean(returns[-_SHORT:])),
         "return_mean": float(np.mean(returns)),
-        "response_ms": {name: timing["response_ms"][name] for name in ("p50", "p99", "max")},
         "missed_deadlines": int(np.sum(episodes["missed"])),
-        "missed_by_cause": missed_by_cause(cycles),
         "robot_s": float(episodes["robot_s"][-1]),
         "wall_s": None,
+    }
+
+
+def _record_facts(cycles: NDArray[np.void], stages: NDArray[np.void]) -> dict[str, Any]:
+    """The table's columns that take reading every cycle."""
+    timing = timing_summary(cycles, stages)
+    return {
+        "response_ms": {name: timing["response_ms"][name] for name in ("p50", "p99", "max")},
+        "missed_by_cause": missed_by_cause(cycles),
         "timing": timing,
     }
+
+
+def _map_rows(path: Path, dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """The whole rows of a record file, mapped into memory. Raises: RunError."""
+    try:
+        count = path.stat().st_size // dtype.itemsize
+        # A run that was killed while writing may leave part of a row; a file without rows cannot be mapped.
+        return np.memmap(path, dtype, "r", shape=(count,)) if count else np.empty(0, dtype)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}): give the directory of a run.") from error

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from offbeat.report.curves import response_ms
+from offbeat.report.cycles import response_ms
+from offbeat.report.html import Table
 from offbeat.report.read import Group, RunRecord
 
 HEADINGS = {
@@ -31,6 +32,7 @@ HEADINGS = {
 }
 """Columns of the table, in order, and what the page calls them."""
 
+_FOLDED = 12  # rows from which a table is opened only when asked for
 _DIGITS = {"return_first20": 1, "return_last20": 1, "ratio": 1, "return_mean": 1, "robot_s": 0, "wall_s": 0}
 
 
@@ -54,21 +56,50 @@ def table_rows(groups: Sequence[Group]) -> list[dict[str, str]]:
     ]
 
 
+def runs_table(groups: Sequence[Group], named: bool) -> Table:
+    """The page's table of runs. named: whether a first column says which group each run belongs to."""
+    text = (
+        "One line per run. The ratio is the return of the last 20 episodes over that of the first 20; missed counts "
+        "the deadlines a cycle was late for. Robot time includes the resets between episodes; wall time is what the "
+        "run took on this machine."
+    )
+    return make_table(groups, named, "table", "Every run in numbers", text, HEADINGS, table_rows(groups))
+
+
+def make_table(
+    groups: Sequence[Group],
+    named: bool,
+    name: str,
+    heading: str,
+    text: str,
+    headings: Mapping[str, str],
+    rows: Sequence[Mapping[str, str]],
+) -> Table:
+    """A table with one row per run, folded when there are many. headings: column -> what it is called."""
+    runs = [(group.label, group.schedule) for group in groups for _ in group.runs]
+    lines = tuple(
+        (schedule, ((label,) if named else ()) + tuple(row[column] for column in headings))
+        for (label, schedule), row in zip(runs, rows, strict=True)
+    )
+    columns = (("setting",) if named else ()) + tuple(headings.values())
+    return Table(name, heading, text, columns, lines, folded=len(lines) > _FOLDED)
+
+
 def describe(groups: Sequence[Group]) -> list[str]:
-    """Two or three plain sentences that say what the page compares and what came out; HTML-safe."""
+    """Two or three plain sentences that say what the page compares and what came out."""
     minutes = sorted({group.config.minutes for group in groups})
     spent = f"{minutes[0]:g}" if len(minutes) == 1 else f"{minutes[0]:g} to {minutes[-1]:g}"
     count = sum(len(group.runs) for group in groups)
     runs = ("One run", "Two runs", "Three runs", "Four runs")[count - 1] if count <= 4 else f"{count} runs"
     agent = "The same agent, robot and task" if count > 1 else "One agent, robot and task"
     sentences = [
-        f"{runs} of {spent} minutes of training time on a simulated Panda arm. It is to bring the camera at its "
+        f"{runs} of {spent} minutes of training time on a simulated arm. It is to bring the camera at its "
         f"wrist close to a red bag, and no clock waits for it to learn. {agent}; a schedule only decides when "
         "acting, storing, sampling and updating take place."
     ]
     pair = {group.schedule: group for group in groups}
-    # With several groups of one schedule there is no single pair to compare in a sentence.
-    if len(pair) == len(groups) and {"sequential", "asynchronous"} <= set(pair):
+    # With several groups of one schedule there is no single pair to compare; of several seeds more is said elsewhere.
+    if count == len(pair) == len(groups) and {"sequential", "asynchronous"} <= set(pair):
         sentences.append(_compare(pair["sequential"], pair["asynchronous"]))
     unfinished = sum(not run.finished for group in groups for run in group.runs)
     if unfinished:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from offbeat.report.html import Table
 from offbeat.report.read import Group, RunRecord
+from offbeat.report.table import make_table
 from offbeat.timing.profile import Stage
 
 TIMING_HEADINGS = {
@@ -60,6 +62,18 @@ def timing_rows(groups: Sequence[Group]) -> list[dict[str, str]]:
         for group in groups
         for run in group.runs
     ]
+
+
+def timing_table(groups: Sequence[Group], named: bool) -> Table:
+    """The page's table of deadlines, stages and ages. named: whether a first column says which group a run is of."""
+    text = (
+        "One line per run. Late is how long after its deadline a cycle ended; a deadline counts as missed when the "
+        "work took longer than the cycle or the wake-up came more than a millisecond late, and is put down to what "
+        "took the most time in that cycle. A stage's share is of the whole time, resets included; the ages are those "
+        "of the weights when a command was chosen and of a batch when its update began. Ages and waits are medians."
+    )
+    heading = "Where the time went"
+    return make_table(groups, named, "timing", heading, text, TIMING_HEADINGS, timing_rows(groups))
 
 
 def _causes(missed: Mapping[str, int]) -> str | None:

@@ -1,12 +1,9 @@
-"""The numbers behind every figure: smoothing, bands, histograms and windows, as plain functions."""
+"""The numbers behind the timing figures, out of the cycles and stages of a group's runs: plain functions."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -17,26 +14,18 @@ from offbeat.timing.profile import Stage
 
 Array = NDArray[np.float64]
 
-SMOOTHING_S = 60.0
-"""Training time one point of a learning curve averages over (s)."""
-
 FLOW_S = 0.32
 """Length of the window that the computational flow shows (s): four cycles of the paper's slowest setting."""
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A learning curve.
+class StageTime:
+    """How long a stage took: number of times it was timed, mean, median and 99th percentile (ms)."""
 
-    minutes: (E,) training time at each episode's end. returns: (R, E), one row per run, unsmoothed.
-    mean, low, high: (E,) smoothed mean over runs and its 95% bootstrap band; low and high are NaN for a single run.
-    """
-
-    minutes: Array
-    returns: Array
-    mean: Array
-    low: Array
-    high: Array
+    count: int
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
 
 
 @dataclass(frozen=True)
@@ -53,44 +42,6 @@ class Flow:
     blocks: tuple[tuple[int, Stage, float, float], ...]
     answers: tuple[tuple[float, float], ...]
     length_ms: float
-
-
-def smooth(values: NDArray[Any], window: int) -> Array:
-    """Centred moving average of (..., E) over `window` entries (odd), over fewer where an end cuts the window off."""
-    values = np.asarray(values, float)
-    count, half = values.shape[-1], max(0, window // 2)
-    total = np.concatenate([np.zeros((*values.shape[:-1], 1)), np.cumsum(values, axis=-1)], axis=-1)
-    first = np.maximum(np.arange(count) - half, 0)
-    last = np.minimum(np.arange(count) + half + 1, count)
-    result: Array = (total[..., last] - total[..., first]) / (last - first)
-    return result
-
-
-def bootstrap_band(values: NDArray[Any], level: float = 0.95, draws: int = 2000, seed: int = 0) -> tuple[Array, Array]:
-    """Percentile bootstrap of the mean over runs.
-
-    values: (R, E), one row per run. Returns low and high, (E,), that hold the mean with probability `level`; NaN
-    for a single run, of which nothing can be said. Source: Efron and Tibshirani 1993, chapter 13.
-    """
-    values = np.asarray(values, float)
-    runs, count = values.shape
-    if runs < 2:
-        return np.full(count, np.nan), np.full(count, np.nan)
-    # How often each run is drawn, not which: one small matrix product instead of draws x R x E numbers.
-    times = np.random.default_rng(seed).multinomial(runs, np.full(runs, 1 / runs), size=draws)
-    means = times @ values / runs
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
-
-
-def learning_curve(group: Group, window_s: float = SMOOTHING_S) -> Curve:
-    """The learning curve of runs that differ in their seed alone, as far as the shortest of them went."""
-    count = min(len(run.episodes["return"]) for run in group.runs)
-    returns = np.stack([np.asarray(run.episodes["return"][:count], float) for run in group.runs])
-    minutes = np.asarray(group.runs[0].episodes["training_s"][:count], float) / 60
-    smoothed = smooth(returns, round(window_s / group.config.env.episode_s))
-    low, high = bootstrap_band(smoothed)
-    return Curve(minutes, returns, smoothed.mean(axis=0), low, high)
 
 
 def response_ms(group: Group) -> Array:
@@ -137,6 +88,15 @@ def stage_times_ms(group: Group) -> dict[Stage, Array]:
     return result
 
 
+def stage_summary(group: Group) -> dict[Stage, StageTime]:
+    """Number, mean, median and 99th percentile of the times of every stage that ran."""
+    result = {}
+    for stage, times in stage_times_ms(group).items():
+        p50, p99 = np.percentile(times, [50, 99]).tolist()
+        result[stage] = StageTime(len(times), float(times.mean()), p50, p99)
+    return result
+
+
 def flow_window(run: RunRecord, length_s: float = FLOW_S) -> Flow | None:
     """The stages and commands in `length_s` seconds in the middle of the last episode in which updates were made.
 
@@ -159,18 +119,3 @@ def flow_window(run: RunRecord, length_s: float = FLOW_S) -> Flow | None:
     shown = cycles[(cycles["sent_s"] > begin) & (cycles["observed_s"] < begin + length_s)]
     answers = tuple((float(row["observed_s"] - begin) * 1e3, float(row["sent_s"] - begin) * 1e3) for row in shown)
     return Flow(run.config.env.cycle_s * 1e3, blocks, answers, length_s * 1e3) if blocks else None
-
-
-@cache
-def paper_curve(setting: str) -> tuple[Array, Array, Array] | None:
-    """The real robot's learning curve of one of the paper's settings, 25 runs (Figure 6).
-
-    Returns minutes of training time, mean return and half width of its 95% confidence interval, one entry per ten
-    episodes; None for a setting that the paper does not have.
-    """
-    text = files("offbeat.report").joinpath("data/paper_returns.csv").read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(text.splitlines()) if row["setting"] == setting]
-    if not rows:
-        return None
-    columns = [np.array([float(row[name]) for row in rows]) for name in ("minutes", "mean", "ci95")]
-    return columns[0], columns[1], columns[2]
