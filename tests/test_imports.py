@@ -23,15 +23,16 @@ PACKAGE = ROOT / "src" / "offbeat"
 
 # Bottom first. `report` stands beside the layers: it reads run directories, and only the top shows what it made.
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "types", "config", "timing", "machine", "shared_memory", "signals"}),
+    frozenset({"errors", "types", "arms", "config", "config_parts", "timing", "machine", "shared_memory", "signals"}),
     frozenset({"env", "dry", "replay", "sac", "robots", "tasks", "safety"}),
     frozenset({"schedules"}),
     frozenset({"build"}),
     frozenset({"run", "directory", "checkpoint", "measure", "wall", "jobs"}),
+    frozenset({"studies"}),
     frozenset({"demo", "doctor", "film", "progress"}),
     frozenset({"cli", "__main__"}),
 )
-REPORT_MAY_IMPORT = frozenset({"report", "errors", "types", "config", "timing"})
+REPORT_MAY_IMPORT = frozenset({"report", "errors", "types", "config", "config_parts", "timing"})
 MAY_IMPORT_REPORT = frozenset({"report"}) | LAYERS[-2] | LAYERS[-1]
 
 # Parts that must not know of each other: the agent knows no robot, the robot no agent, and schedules know only the
@@ -50,11 +51,11 @@ STRANGERS = (
 HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("sac", "checkpoint"),
     "mujoco": ("robots",),
-    "cv2": ("robots", "tasks", "film"),
+    "cv2": ("robots", "tasks", "env", "film"),
     "matplotlib": ("report.figures",),
     "PIL": ("film",),
     "tyro": ("cli",),
-    "rich": ("cli", "demo", "doctor", "progress"),
+    "rich": ("cli", "demo", "doctor", "progress", "studies.show"),
     "gymnasium": ("", "env", "dry"),
 }
 MAX_LINES = 350

@@ -5,15 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from offbeat.config import make_config
-from offbeat.measure import measure_profile
+from offbeat.build import resolve_compute
+from offbeat.config import ComputeConfig, make_config
+from offbeat.measure import choose_compute, measure_profile
 from offbeat.timing.profile import Stage, load_profile
 
 
 def test_a_measured_profile_can_be_loaded(tmp_path: Path) -> None:
     config = make_config(scale="cpu")
     config = replace(config, sac=replace(config.sac, batch_size=2, hidden=(8,), filters=2))
+    config = replace(config, compute=ComputeConfig(device="cpu", compile="off"))
     profile = measure_profile(config, tmp_path / "mine.json", repeats=3)
     assert profile.name == "mine"
     assert all(profile.stages[stage].seconds[0] > 0.0 for stage in Stage)
     assert load_profile(str(tmp_path / "mine.json")) == profile
+    assert set(profile.compute) == {"precision"}  # what the user chose is not tried
+    assert resolve_compute(config, profile).compute.precision == profile.compute["precision"]
+
+
+def test_what_is_chosen_by_hand_is_not_measured() -> None:
+    config = make_config(scale="cpu", compute=ComputeConfig(device="cpu", precision="float32", compile="off"))
+    assert choose_compute(config) == (config, {})

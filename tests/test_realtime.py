@@ -38,6 +38,17 @@ def test_whatever_is_refused_the_process_goes_on_and_says_so() -> None:
     assert policy_of_child == os.SCHED_OTHER  # a worker never inherits the priority
 
 
+def test_short_slices_are_asked_for_and_a_refusal_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ask = "import os; from offbeat.timing import realtime as r; "
+    ask += "print(r.take_short_slices(), os.sched_getscheduler(0), os.nice(0))"
+    result = subprocess.run(["nice", "-n", "3", sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
+    assert result.stdout.split()[1:] == [str(os.SCHED_OTHER), "3"], (
+        result.stderr
+    )  # nothing else about the thread changes
+    monkeypatch.setattr(realtime.platform, "machine", lambda: "pdp11")
+    assert not realtime.take_short_slices()
+
+
 def refuse(*_: object) -> None:
     raise PermissionError(1, "Operation not permitted")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,33 @@ def test_sampling_is_uniform_over_live_transitions() -> None:
     assert np.all(np.abs(counts[10:] - 2000) < 300)
 
 
+@pytest.mark.parametrize("share", [0.5, 8 / 15, 0.3, 0.01, 0.999])
+@pytest.mark.parametrize("return_steps", [1, 3])
+def test_a_share_of_the_transitions_is_spread_evenly_over_time(share: float, return_steps: int) -> None:
+    replay = FrameReplay(300, 2, HEIGHT, WIDTH, sample_share=share, return_steps=return_steps, discount=0.5)
+    shown = Shown(2, keep_stack=False)
+    numbers_of: dict[tuple[float, ...], int] = {}
+    for episode in range(10):
+        shown.play(replay, 50)
+        numbers_of |= {shown.transitions[n][2][42:49]: n for n in range(50 * episode, len(shown.transitions))}
+        batch = Batch.empty(5000, 2, HEIGHT, WIDTH, return_steps)
+        replay.sample(np.random.default_rng(episode), batch)
+        drawn_numbers = {numbers_of[tuple(action)] for action in batch.action.tolist()}
+        live = range(max(0, replay.added - 300), replay.added)
+        assert drawn_numbers <= set(live)
+        expected = {math.floor(k / Fraction(share).limit_denominator(10**6)) for k in range(1000)} & set(live)
+        assert drawn_numbers == expected
+        assert len(drawn_numbers) == pytest.approx(share * len(live), abs=1)
+
+
+def test_a_whole_share_draws_the_same_numbers_as_ever() -> None:
+    replay, shown = FrameReplay(20, 2, HEIGHT, WIDTH, sample_share=1.0), Shown(2, keep_stack=False)
+    for _ in range(3):
+        shown.play(replay, 9)
+    expected = np.random.default_rng(5).integers(7, 27, size=64).tolist()
+    assert [number for number, *_ in drawn(replay, seed=5)] == expected
+
+
 def test_an_episode_costs_one_image_more_than_it_has_transitions() -> None:
     for keep_stack in (False, True):
         replay, shown = FrameReplay(300, 3, HEIGHT, WIDTH), Shown(3, keep_stack)
@@ -212,6 +241,30 @@ def test_reopened_files_hold_every_transition(tmp_path: Path) -> None:
     assert_truthful(reopened, shown)
 
 
+def test_files_opened_to_be_read_show_what_is_stored_later(tmp_path: Path) -> None:
+    replay, shown = FrameReplay(9, 2, HEIGHT, WIDTH, memory_map(tmp_path)), Shown(2, keep_stack=False)
+    reader = FrameReplay(9, 2, HEIGHT, WIDTH, memory_map(tmp_path, readonly=True))
+    shown.play(replay, 5)
+    assert_truthful(reader, shown)
+    with pytest.raises(ValueError, match="read-only"):
+        reader.frames[0] = 0
+
+
+@pytest.mark.parametrize("return_steps", [1, 3])
+def test_a_batch_that_names_its_frames_names_those_that_another_one_holds(return_steps: int) -> None:
+    replay, shown = FrameReplay(30, 2, HEIGHT, WIDTH, return_steps=return_steps), Shown(2, keep_stack=True)
+    for _ in range(6):
+        shown.play(replay, 9)  # the ring wraps
+        held, named = (Batch.empty(64, 2, HEIGHT, WIDTH, return_steps, named=named) for named in (False, True))
+        for batch in (held, named):
+            replay.sample(np.random.default_rng(0), batch)
+        assert (held.rows.size, named.frames.size) == (0, 0)
+        frames = replay.frames[named.rows % len(replay.frames)]
+        np.testing.assert_array_equal(frames.reshape(held.frames.shape), held.frames)
+        for name in ("proprioception", "next_proprioception", "action", "reward", "discount", "terminated"):
+            np.testing.assert_array_equal(getattr(named, name), getattr(held, name))
+
+
 def test_a_file_of_another_size_is_refused(tmp_path: Path) -> None:
     FrameReplay(20, 3, HEIGHT, WIDTH, memory_map(tmp_path))
     (tmp_path / "frames.bin").write_bytes(b"short")
@@ -244,3 +297,16 @@ def test_misuse_is_refused_in_one_sentence() -> None:
     wrong: Observation = {"image": np.zeros((2, 3, 6), np.uint8), "proprioception": np.zeros(21, np.float32)}
     with pytest.raises(OffbeatError, match=r"uint8 \(2, 3, 6\): uint8 \(2, 3, 9\) was expected"):
         replay.begin_episode(wrong)
+
+
+def test_threads_gather_the_same_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("offbeat.replay._PIECE_BYTES", 100)  # far less than an image of the batch below
+    batches = []
+    for threads in (1, 3):
+        replay = FrameReplay(30, 3, HEIGHT, WIDTH, threads=threads)
+        Shown(3, keep_stack=False).play(replay, 20)
+        batch = Batch.empty(50, 3, HEIGHT, WIDTH)
+        replay.sample(np.random.default_rng(2), batch)
+        batches.append(batch.frames)
+    assert batches[0].any()
+    np.testing.assert_array_equal(*batches)

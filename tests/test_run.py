@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from offbeat.checkpoint import read_checkpoint, write_checkpoint
-from offbeat.config import RunConfig, Schedule, make_config
+from offbeat.config import ComputeConfig, RunConfig, Schedule, make_config
 from offbeat.errors import ProfileError, RunError
 from offbeat.run import build_player, read_config, resume, train
 from offbeat.timing.ledger import EpisodeRecord, read_cycles, read_episodes
@@ -34,6 +34,7 @@ def tiny(schedule: Schedule = "asynchronous", **changes: object) -> RunConfig:
         "profile": "constant:act=3,store=0,sample=7,update=31",
         "env": env,
         "sac": sac,
+        "compute": ComputeConfig(device="cpu", precision="float32", compile="off"),
     }
     return replace(config, **(values | changes))  # type: ignore[arg-type]
 
@@ -72,6 +73,7 @@ VARIANTS = {
     "stack kept, learning rests in resets": tiny(
         env=replace(tiny().env, keep_stack=True), learn_in_resets=False, keep_replay=True
     ),
+    "bfloat16": tiny(compute=ComputeConfig(device="cpu", precision="bfloat16", compile="off")),
     "dry": tiny(dry=True),
 }
 
@@ -116,6 +118,13 @@ def test_a_run_leaves_its_records(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "checkpoint.pt", "config.json", "cycles.bin", "episodes.csv", "profile.json", "stages.bin", "summary.json",
     ]  # fmt: skip
+
+
+def test_a_run_saves_what_auto_became(tmp_path: Path) -> None:
+    train(tiny(minutes=2 * 0.4 / 60, compute=ComputeConfig()), tmp_path)
+    compute = read_config(tmp_path).compute
+    assert compute.device in ("cpu", "cuda") and compute.precision in ("float32", "bfloat16")
+    assert compute.compile == "off"
 
 
 def test_the_learned_policy_can_be_played(tmp_path: Path) -> None:

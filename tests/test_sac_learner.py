@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from offbeat.config import EnvConfig, SACConfig
+from offbeat.config import ComputeConfig, EnvConfig, SACConfig
 from offbeat.errors import RunError
 from offbeat.sac.learner import METRICS, Learner
 from offbeat.sac.networks import Layout, initial_weights, make_generator, proprioception_scale, spatial_softmax, unpack
@@ -173,6 +173,21 @@ def reference_gradient(sac: SACConfig, batch: Batch, seed: int) -> tuple[torch.T
     split = flat.numel() - sum(weight.numel() + bias.numel() for weight, bias in actor)
     gradient[split:] = torch.autograd.grad(of_actor, flat)[0][split:]
     return gradient, of_critics.item(), of_actor.item()
+
+
+def test_bfloat16_stays_close_to_float32_over_a_hundred_updates() -> None:
+    """The same state, batches and random numbers; the bounds are about twice what was seen."""
+    plain, fast = (
+        Learner(SAC, ENV, seed=0, compute=ComputeConfig(device="cpu", precision=precision))
+        for precision in ("float32", "bfloat16")
+    )
+    start = plain.state_dict()["online"]
+    losses = np.array([[list(x.update(random_batch(step)).values()) for x in (plain, fast)] for step in range(100)])
+    one, two = (x.state_dict()["online"] for x in (plain, fast))
+    error, scale = np.abs(losses[:, 0] - losses[:, 1]), np.abs(losses[:, 0])
+    assert np.median(error / scale, axis=0).max() < 0.02
+    assert float((one - two).norm() / (one - start).norm()) < 0.25
+    assert not torch.equal(one, two)
 
 
 def test_a_timeout_is_discounted_like_any_state_or_ends_everything() -> None:

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from offbeat.config import make_config
 from offbeat.errors import ConfigError, RunError
+from offbeat.sac.augment import centre_crop
+from offbeat.sac.networks import Layout, act_distribution, encode, proprioception_scale, unpack
 from offbeat.sac.policy import Policy
 from offbeat.types import Observation
 
@@ -102,3 +105,17 @@ def test_a_restored_policy_goes_on_where_it_was() -> None:
 def test_a_damaged_state_is_refused() -> None:
     with pytest.raises(RunError, match="does not fit this configuration or is damaged"):
         Policy(SAC, CPU.env, 0).load_state_dict({"weights": None})
+
+
+def test_an_action_is_what_the_learners_networks_say_of_the_stack() -> None:
+    policy, seen, layout = Policy(CPU.sac, CPU.env, 0), observation(3), Layout(CPU.sac, CPU.env)
+    flat = np.random.default_rng(0).normal(scale=0.1, size=policy.weights().shape).astype(np.float32)
+    policy.load_weights(flat)
+    encoder, actor = unpack(torch.from_numpy(flat), layout.encoder, layout.actor)
+    offset, factor = proprioception_scale(CPU.env)
+    stack = torch.from_numpy(centre_crop(seen["image"], layout.crop)).unflatten(-1, (3, 3)).permute(2, 0, 1, 3)
+    features = encode(encoder, stack[None].contiguous(), CPU.sac.strides)
+    state = (torch.from_numpy(seen["proprioception"]) - offset) * factor
+    mean, _ = act_distribution(actor, torch.cat((features, state[None]), -1), -10.0, 10.0)
+    np.testing.assert_allclose(policy.act(seen, deterministic=True), mean.tanh()[0].numpy(), atol=2e-5)
+    assert np.ptp(mean.tanh().numpy()) > 0.1

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from offbeat.errors import OffbeatError
 from offbeat.schedules.channels import BatchSlots, WeightBuffer
-from offbeat.schedules.shared import Board, SharedSlots, SharedWeights, pin
+from offbeat.schedules.shared import Board, SharedSlots, SharedWeights
 from offbeat.timing.profile import Stage
 from offbeat.types import Batch
 
@@ -190,6 +190,7 @@ def test_slots_are_those_of_one_process(slots: int, script: list[str]) -> None:
                 for each in (shared, plain):
                     getattr(each, step)(slot)
         assert (shared.free, shared.filled) == (plain.free, plain.filled)
+        assert [b is shared.upcoming for b in shared.batches] == [b is plain.upcoming for b in plain.batches]
         assert shared.wait_free(0.0) == (shared.free > 0)
         assert shared.wait_filled(0.0) == (shared.filled > 0)
 
@@ -216,20 +217,6 @@ def test_slots_are_used_in_place() -> None:
         array[...] = 1
         assert bool((tensor == 1).all()) and tensor.is_contiguous()
         assert array.shape == getattr(Batch.empty(*SIZES), f.name).shape
-
-
-def test_without_a_gpu_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert not pin(SharedSlots(*SIZES).batches[0])
-
-
-@pytest.mark.gpu
-def test_with_a_gpu_slots_are_pinned() -> None:
-    batch = SharedSlots(*SIZES).batches[0]
-    assert pin(batch)
-    assert torch.from_numpy(batch.frames).is_pinned()
-    batch.frames[:] = 7
-    assert bool((torch.from_numpy(batch.frames).to("cuda", non_blocking=True) == 7).all())
 
 
 def test_the_board_joins_main_process_and_worker() -> None:

@@ -115,7 +115,7 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_told_at_the_start() -> None:
-    assert "asynchronous, seed 0; wall clock\n" in describe(tiny())
+    assert "asynchronous, panda, seed 0; wall clock\n" in describe(tiny())
 
 
 def test_processes_suit_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from offbeat.config import RunConfig
+from offbeat.machine import keep_freed_memory
 from offbeat.replay import Allocate, FrameReplay, zeros
 from offbeat.schedules.asynchronous import run_asynchronous
 from offbeat.schedules.channels import BatchSlots, WeightBuffer
 from offbeat.schedules.reactive import run_reactive
 from offbeat.schedules.sequential import run_sequential
-from offbeat.schedules.shared import Board, SharedSlots, SharedWeights, pin
+from offbeat.schedules.shared import Board, SharedSlots, SharedWeights
 from offbeat.schedules.workers import SampleWorker, UpdateWorker
 from offbeat.timing.clock import Clock, VirtualClock
 from offbeat.timing.ledger import EpisodeRecord, Ledger
@@ -23,6 +27,7 @@ from offbeat.timing.profile import TimingProfile
 from offbeat.timing.wall import WallClock
 from offbeat.types import Batch
 
+_logger = logging.getLogger(__name__)
 _SLOTS = 2  # one is filled while the other is used
 _SAMPLING_KEY = 0x5A3B  # keeps the sampling stream apart from every other use of the run's seed
 
@@ -83,9 +88,10 @@ def build_parts(config: RunConfig, profile: TimingProfile, log: Ledger, allocate
     clock = VirtualClock(profile, config.seed, log.on_stage)
     rng = build_rng(config)
     # One thread: sums of floats depend on how many threads share them.
-    env, learner, replay = build_env(config, clock, config.seed), build_learner(config, 1), _replay(config, allocate)
+    env, replay = build_env(config, clock, config.seed), _replay(config, allocate)
+    learner = build_learner(config, 1, replay)
     policy = learner.policy
-    batches = [build_batch(config) for _ in range(_SLOTS)]
+    batches = [build_batch(config, keeps_frames(config)) for _ in range(_SLOTS)]
     weights = WeightBuffer()
     beside: dict[str, Any] = {}
     if config.schedule == "asynchronous":
@@ -144,25 +150,57 @@ def build_policy(config: RunConfig, seed: int | None = None) -> Any:
     if config.dry:
         from offbeat.dry import DryPolicy
 
-        return DryPolicy()
+        return DryPolicy(config.env.joints)
     from offbeat.sac.policy import Policy
 
     return Policy(config.sac, config.env, config.seed if seed is None else seed)
 
 
-def build_learner(config: RunConfig, threads: int) -> Any:
-    """The agent that learns. threads: cores that torch may use in this process."""
+def resolve_compute(config: RunConfig, profile: TimingProfile) -> RunConfig:
+    """The configuration with every `auto` of `compute` replaced by what this machine can do, as the profile says where
+    it was measured. Raises: ConfigError when something is asked for that it can not."""
+    if config.dry:
+        return config
+    from offbeat.sac.compute import resolve
+
+    return replace(config, compute=resolve(config.compute, profile.compute, _frames_bytes(config)))
+
+
+def keeps_frames(config: RunConfig) -> bool:
+    """Whether the learner keeps a copy of the replay's frames on its device, so that batches only name theirs."""
+    return config.compute.resident_frames == "on" and not config.dry
+
+
+def _frames_bytes(config: RunConfig) -> int:
+    """Bytes of all frames that the replay of a configuration can hold."""
+    sizes: dict[str, int] = {}
+
+    def measure(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        sizes[name] = math.prod(shape) * np.dtype(dtype).itemsize
+        return np.zeros((1, *shape[1:]), dtype)
+
+    build_replay(config, measure)
+    return sizes["frames"]
+
+
+def build_learner(config: RunConfig, threads: int, replay: FrameReplay | None = None) -> Any:
+    """The agent that learns. threads: cores that torch may use in this process. replay: what its batches are drawn
+    from, where they may name their frames."""
     if config.dry:
         from offbeat.dry import DryLearner
 
-        return DryLearner()
+        return DryLearner(config.env.joints)
     from offbeat.sac.learner import Learner
 
-    return Learner(config.sac, config.env, config.seed, threads)
+    frames = replay.frames if replay is not None and keeps_frames(config) else None
+    learner = Learner(config.sac, config.env, config.seed, threads, config.compute, frames)
+    if config.compute.keep_memory:
+        keep_freed_memory()
+    return learner
 
 
-def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
-    """The replay of a configuration.
+def build_replay(config: RunConfig, allocate: Allocate = zeros, threads: int = 1) -> FrameReplay:
+    """The replay of a configuration. threads: cores that may gather one batch.
 
     It never holds more than the run makes. In virtual time its margin is what is added between two checkpoints, when
     it can wrap. On the wall clock nothing is ever taken back, but a sampler in another process must not be overtaken
@@ -183,6 +221,9 @@ def build_replay(config: RunConfig, allocate: Allocate = zeros) -> FrameReplay:
         episode_steps=env.episode_steps,
         return_steps=config.sac.return_steps(env.cycle_s),
         discount=config.discount_per_step,
+        joints=env.joints,
+        threads=threads,
+        sample_share=config.sample_share,
     )
 
 
@@ -193,14 +234,20 @@ def build_rng(config: RunConfig, begun: int = 0) -> np.random.Generator:
     )
 
 
-def build_batch(config: RunConfig) -> Batch:
-    """A minibatch to sample into."""
+def build_batch(config: RunConfig, named: bool = False) -> Batch:
+    """A minibatch to sample into. named: it names its frames, for a learner that keeps them."""
     if config.dry:
         from offbeat.dry import make_dry_batch
 
         return make_dry_batch()
     env, sac = config.env, config.sac
-    return Batch.empty(sac.batch_size, env.stack, env.height, env.width, sac.return_steps(env.cycle_s))
+    steps = sac.return_steps(env.cycle_s)
+    batch = Batch.empty(sac.batch_size, env.stack, env.height, env.width, steps, env.joints, named)
+    if config.compute.device == "cuda":
+        from offbeat.sac.device import pinned
+
+        return pinned(batch)
+    return batch
 
 
 @dataclass(frozen=True)
@@ -216,7 +263,9 @@ def build_channels(config: RunConfig, policy: Any, processes: int) -> Channels:
     """Memory for the run's batches, the policy's weights, and a board for so many worker processes."""
     env = config.env
     steps = config.sac.return_steps(env.cycle_s)
-    slots = SharedSlots(config.sac.batch_size, env.stack, env.height, env.width, steps, _SLOTS)
+    count = _SLOTS + (config.compute.device == "cuda")  # one more, that travels to the GPU
+    size = (config.sac.batch_size, env.stack, env.height, env.width)
+    slots = SharedSlots(*size, steps, count, env.joints, keeps_frames(config))
     return Channels(slots, SharedWeights(len(policy.weights())), Board(processes))
 
 
@@ -228,10 +277,13 @@ def build_sampler(config: RunConfig, channels: Channels, allocate: Allocate, sta
     return sampler
 
 
-def build_updater(learner: Any, channels: Channels, clock: Clock) -> UpdateWorker:
+def build_updater(config: RunConfig, learner: Any, channels: Channels, clock: Clock) -> UpdateWorker:
     """The updating stage of a worker process; batches go to a GPU from where they lie."""
-    for batch in channels.slots.batches:
-        pin(batch)
+    if config.compute.device == "cuda":
+        from offbeat.sac.device import pin
+
+        if not all(pin(batch) for batch in channels.slots.batches):
+            _logger.warning("The memory of the batches could not be pinned: the GPU waits longer for each.")
     return UpdateWorker(learner, channels.slots, channels.weights, clock, channels.board.on_update)  # type: ignore[arg-type]
 
 

@@ -10,168 +10,16 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
+from offbeat.config_parts import ComputeConfig, EnvConfig, SACConfig, WallConfig, names, require
 from offbeat.errors import ConfigError
+
+__all__ = ["ComputeConfig", "EnvConfig", "RunConfig", "SACConfig", "WallConfig", "make_config"]
 
 Setting = Literal["async-base", "async-highres", "sync-base", "sync-highres"]
 Scale = Literal["paper", "cpu"]
 Preset = Literal["default", "paper"]
 Schedule = Literal["sequential", "reactive", "asynchronous"]
 ClockName = Literal["virtual", "wall"]
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(message)
-
-
-@dataclass(frozen=True)
-class EnvConfig:
-    """The environment: one action cycle a step, whatever the agent does meanwhile."""
-
-    cycle_s: float = 0.04
-    """Action cycle time (s)."""
-    episode_s: float = 6.0
-    """Length of an episode (s)."""
-    height: int = 90
-    """Image height (pixels)."""
-    width: int = 160
-    """Image width (pixels)."""
-    stack: int = 3
-    """Images in an observation."""
-    action_limit_rad_s: float = 0.2
-    """Largest joint speed a policy may ask for (rad/s)."""
-    clip_action: bool = False
-    """True: an action is rad/s clipped to the limit (the paper). False: [-1, 1] is scaled to the limit."""
-    camera_rate_hz: float = 30.0
-    """Images a second that the camera captures (Hz)."""
-    camera_latency_s: float = 0.03
-    """From capture to the image being readable (s)."""
-    renderer: Literal["auto", "gl", "rays"] = "auto"
-    """What draws the images: MuJoCo's OpenGL renderer, its rays, or OpenGL where it works."""
-    fast_reset: bool = False
-    """True: place arm and bag at once and charge `reset_s`. False: reset by the paper's two real moves."""
-    reset_s: float = 4.0
-    """What a fast or a dry reset is charged (s)."""
-    start_inside: bool = True
-    """True: a reset ends with the flange inside the workspace box. False: where the paper's poses leave it, up to 4 cm
-    above the box, from where the safety filter drives it in."""
-    keep_stack: bool = False
-    """True: the first stack of an episode still holds images of the episode before (the paper). False: it is
-    filled with the first image."""
-
-    def __post_init__(self) -> None:
-        _require(self.cycle_s > 0, f"cycle_s is {self.cycle_s}: give a cycle time above 0 s.")
-        _require(
-            self.episode_s >= self.cycle_s,
-            f"episode_s is {self.episode_s}, shorter than one cycle of {self.cycle_s} s: make it longer.",
-        )
-        _require(
-            self.height >= 16 and self.width >= 16,
-            f"Images of {self.width}x{self.height} are too small: use 16x16 or more.",
-        )
-        _require(1 <= self.stack <= 16, f"stack is {self.stack}: use 1 to 16 images.")
-        _require(
-            0 < self.action_limit_rad_s <= 1.0,
-            f"action_limit_rad_s is {self.action_limit_rad_s}: use a value in (0, 1].",
-        )
-        _require(self.camera_rate_hz > 0, f"camera_rate_hz is {self.camera_rate_hz}: use a rate above 0.")
-        _require(self.camera_latency_s >= 0, f"camera_latency_s is {self.camera_latency_s}: use 0 or more.")
-        _require(self.reset_s >= 0, f"reset_s is {self.reset_s}: use 0 or more.")
-
-    @property
-    def episode_steps(self) -> int:
-        """Cycles in an episode."""
-        return round(self.episode_s / self.cycle_s)
-
-
-@dataclass(frozen=True)
-class SACConfig:
-    """Soft Actor-Critic with random crops (Haarnoja et al. 2018; Laskin et al. 2020)."""
-
-    batch_size: int = 128
-    """Transitions in a minibatch."""
-    filters: int = 32
-    """Filters of each convolution."""
-    strides: tuple[int, ...] = (2, 2, 2, 1)
-    """Stride of each 3x3 convolution."""
-    hidden: tuple[int, ...] = (1024, 1024)
-    """Widths of the hidden layers of actor and critics."""
-    learning_rate: float = 3e-4
-    """Adam's rate for actor, critic and temperature."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Adam's betas for actor and critic."""
-    temperature_betas: tuple[float, float] = (0.5, 0.999)
-    """Adam's betas for the temperature."""
-    polyak: float = 0.005
-    """Share of the new weights in each step of the targets (critic and encoder)."""
-    initial_temperature: float = 0.1
-    """Entropy temperature at the start."""
-    target_entropy: float = -7.0
-    """Entropy the temperature is tuned for (nats)."""
-    log_std_min: float = -10.0
-    """Lower bound of the policy's log standard deviation."""
-    log_std_max: float = 10.0
-    """Upper bound of the policy's log standard deviation."""
-    crop_share: float = 0.01
-    """Share of height and width cut from each side by the random crop."""
-    discount: float = 0.99
-    """Discount for `discount_per_s` seconds, or for one step when that is 0."""
-    discount_per_s: float = 0.04
-    """Time the discount stands for (s); 0 means one step whatever the cycle (the paper)."""
-    exploration_time_s: float = 0.4
-    """Correlation time of the exploration noise (s); 0 draws it anew every step (the paper). At 25 commands a second
-    independent noise averages out in the arm's motion, and the less it explores the shorter the cycle is."""
-    return_span_s: float = 0.2
-    """Time whose rewards are summed before the target bootstraps (s); 0 means one step (the paper). The shorter the
-    cycle, the less one action changes, and the longer value takes to travel through one-step targets."""
-    bootstrap_timeouts: bool = True
-    """True: a time-out bootstraps from the final observation. False: it is stored as terminal (the paper)."""
-
-    def __post_init__(self) -> None:
-        _require(self.batch_size >= 1, f"batch_size is {self.batch_size}: use 1 or more.")
-        _require(0 < self.discount < 1, f"discount is {self.discount}: use a value between 0 and 1.")
-        _require(self.discount_per_s >= 0, f"discount_per_s is {self.discount_per_s}: use 0 (per step) or more.")
-        _require(0 < self.polyak <= 1, f"polyak is {self.polyak}: use a value in (0, 1].")
-        _require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}: use a value above 0.")
-        _require(
-            self.initial_temperature > 0, f"initial_temperature is {self.initial_temperature}: use a value above 0."
-        )
-        _require(self.log_std_min < self.log_std_max, "log_std_min must be below log_std_max.")
-        _require(0 <= self.return_span_s <= 2, f"return_span_s is {self.return_span_s}: use 0 (one step) to 2 s.")
-        _require(
-            self.exploration_time_s >= 0,
-            f"exploration_time_s is {self.exploration_time_s}: use 0 (independent noise) or more.",
-        )
-        _require(0 <= self.crop_share < 0.25, f"crop_share is {self.crop_share}: use a value in [0, 0.25).")
-        _require(len(self.strides) >= 1 and len(self.hidden) >= 1, "strides and hidden need at least one layer each.")
-
-    def discount_per_step(self, cycle_s: float) -> float:
-        """Discount of one step of `cycle_s` seconds."""
-        return self.discount if self.discount_per_s == 0 else self.discount ** (cycle_s / self.discount_per_s)
-
-    def return_steps(self, cycle_s: float) -> int:
-        """Steps of `cycle_s` seconds whose rewards a target sums, at least one."""
-        return max(1, round(self.return_span_s / cycle_s))
-
-
-@dataclass(frozen=True)
-class WallConfig:
-    """What only a run on the wall clock needs: processes, deadlines and the watchdog."""
-
-    processes: Literal["auto", "joined", "separate"] = "auto"
-    """Whether sampling and updating share one process or have one each; auto: separate with four cores or more."""
-    watchdog_s: float = 0.0
-    """The robot stops when no fresh command came for this long (s); 0 means three cycles."""
-    overrun: Literal["hold", "stop"] = "hold"
-    """When a deadline is missed the robot holds its last command until the watchdog, or stops at once."""
-    realtime: bool = False
-    """True: try real-time priority, a core of its own and locked memory for the interaction, and report what failed."""
-    spin_s: float = 0.0005
-    """How long before a deadline sleeping turns into spinning (s)."""
-
-    def __post_init__(self) -> None:
-        _require(self.watchdog_s >= 0, f"watchdog_s is {self.watchdog_s}: use 0 (three cycles) or more.")
-        _require(0 <= self.spin_s <= 0.01, f"spin_s is {self.spin_s}: use 0 to 0.01 s.")
 
 
 @dataclass(frozen=True)
@@ -202,6 +50,8 @@ class RunConfig:
     """Episode time the replay holds (s)."""
     max_updates_per_step: float = 1.0
     """Asynchronous only: updates never exceed this many times the steps since warm-up."""
+    sample_share: float = 1.0
+    """Share of the stored transitions, evenly spread over time, that minibatches are drawn from."""
     learn_in_resets: bool = True
     """Asynchronous only: whether sampling and updating go on while the arm resets."""
     checkpoint_episodes: int = 20
@@ -214,30 +64,33 @@ class RunConfig:
     """The agent."""
     wall: WallConfig = field(default_factory=WallConfig)
     """Processes and deadlines of a run on the wall clock."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    """How this machine computes the updates."""
 
     def __post_init__(self) -> None:
-        _require(self.clock in get_args(ClockName), f"Unknown clock {self.clock!r}: use {_names(ClockName)}.")
-        _require(
+        require(self.clock in get_args(ClockName), f"Unknown clock {self.clock!r}: use {names(ClockName)}.")
+        require(
             not (self.dry and self.clock == "wall"),
             "A dry run needs the virtual clock: leave out --dry or --clock wall.",
         )
-        _require(self.schedule in get_args(Schedule), f"Unknown schedule {self.schedule!r}: use {_names(Schedule)}.")
-        _require(self.minutes > 0, f"minutes is {self.minutes}: give a training time above 0 minutes.")
-        _require(
+        require(self.schedule in get_args(Schedule), f"Unknown schedule {self.schedule!r}: use {names(Schedule)}.")
+        require(self.minutes > 0, f"minutes is {self.minutes}: give a training time above 0 minutes.")
+        require(
             self.minutes * 60 >= self.env.episode_s,
             f"minutes is {self.minutes}, less than one episode of {self.env.episode_s} s: "
             f"give at least {self.env.episode_s / 60:g}.",
         )
-        _require(self.seed >= 0, f"seed is {self.seed}: use 0 or more.")
-        _require(self.warmup_s >= 0, f"warmup_s is {self.warmup_s}: use 0 or more.")
-        _require(
+        require(self.seed >= 0, f"seed is {self.seed}: use 0 or more.")
+        require(self.warmup_s >= 0, f"warmup_s is {self.warmup_s}: use 0 or more.")
+        require(
             self.replay_s >= 2 * self.env.episode_s,
             f"replay_s is {self.replay_s}: hold at least two episodes ({2 * self.env.episode_s} s).",
         )
-        _require(
+        require(
             self.max_updates_per_step > 0, f"max_updates_per_step is {self.max_updates_per_step}: use a value above 0."
         )
-        _require(self.checkpoint_episodes >= 1, f"checkpoint_episodes is {self.checkpoint_episodes}: use 1 or more.")
+        require(1e-3 <= self.sample_share <= 1, f"sample_share is {self.sample_share}: use 0.001 to 1.")
+        require(self.checkpoint_episodes >= 1, f"checkpoint_episodes is {self.checkpoint_episodes}: use 1 or more.")
 
     @property
     def episodes(self) -> int:
@@ -276,13 +129,10 @@ class RunConfig:
             env = EnvConfig(**data.pop("env"))
             saved = data.pop("sac").items()
             sac: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved}
-            return cls(env=env, sac=SACConfig(**sac), wall=WallConfig(**data.pop("wall")), **data)
+            compute = ComputeConfig(**data.pop("compute"))
+            return cls(env=env, sac=SACConfig(**sac), wall=WallConfig(**data.pop("wall")), compute=compute, **data)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"The saved configuration does not fit this version of offbeat ({error}).") from error
-
-
-def _names(kind: Any) -> str:
-    return ", ".join(get_args(kind))
 
 
 # Cycle time, height, width and minibatch of the paper's four settings (section 6).
@@ -308,7 +158,7 @@ def make_config(
     asynchronous for async-* and sequential for sync-*. changes: fields of RunConfig. Raises: ConfigError.
     """
     for value, kind, what in ((setting, Setting, "setting"), (scale, Scale, "scale"), (preset, Preset, "preset")):
-        _require(value in get_args(kind), f"Unknown {what} {value!r}: use one of {_names(kind)}.")
+        require(value in get_args(kind), f"Unknown {what} {value!r}: use one of {names(kind)}.")
     cycle_s, height, width, batch_size = _SETTINGS[setting]
     env = EnvConfig(cycle_s=cycle_s, height=height, width=width)
     sac = SACConfig(batch_size=batch_size)
@@ -327,5 +177,5 @@ def make_config(
     run |= {"schedule": schedule or ("asynchronous" if setting.startswith("async") else "sequential")}
     run |= changes
     unknown = set(run) - {f.name for f in fields(RunConfig)}
-    _require(not unknown, f"Unknown configuration fields: {', '.join(sorted(unknown))}.")
+    require(not unknown, f"Unknown configuration fields: {', '.join(sorted(unknown))}.")
     return RunConfig(**{"setting": setting, "scale": scale, "preset": preset, "env": env, "sac": sac, **run})

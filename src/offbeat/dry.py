@@ -11,28 +11,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from offbeat.config import EnvConfig
 from offbeat.timing.clock import Clock, CycleGrid, Wake
-from offbeat.types import JOINTS, PROPRIOCEPTION, Batch, FloatArray, Observation
+from offbeat.types import Batch, FloatArray, Observation
 
-_OBSERVATION = Observation(image=np.zeros((1, 1, 3), np.uint8), proprioception=np.zeros(PROPRIOCEPTION, np.float32))
-_ACTION = np.zeros(JOINTS, np.float32)
-_WEIGHTS = np.zeros(1, np.float32)
-_ROBOT_INFO = {
-    "flange_m": np.zeros(3),
-    "joint_rad": np.zeros(JOINTS),
-    "joint_rad_s": np.zeros(JOINTS),
-    "sent_rad_s": np.zeros(JOINTS),
-    "applied_action": _ACTION,
-    "mask_share": 0.0,
-    "robot_s": 0.0,
-    "camera_s": 0.0,
-}
-for _array in (*_OBSERVATION.values(), _ACTION, _WEIGHTS, *_ROBOT_INFO.values()):
-    if isinstance(_array, np.ndarray):
-        _array.flags.writeable = False  # shared by all steps
+
+def _constant(size: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Zeros that cannot be written, since all steps share them."""
+    array = np.zeros(size, dtype)
+    array.flags.writeable = False
+    return array
+
+
+_WEIGHTS = _constant(1, np.float32)
 
 
 def make_dry_batch() -> Batch:
@@ -52,6 +45,16 @@ class DryEnv:
         self._step = 0
         self._observed_s = 0.0
         self._sent_s = 0.0
+        joints = _constant(config.joints, np.float64)
+        self._observation = Observation(
+            image=_constant((1, 1, 3), np.uint8), proprioception=_constant(config.proprioception, np.float32)
+        )
+        self._robot_info = {
+            "flange_m": _constant(3, np.float64),
+            **dict.fromkeys(("joint_rad", "joint_rad_s", "sent_rad_s"), joints),
+            "applied_action": _constant(config.joints, np.float32),
+            **dict.fromkeys(("mask_share", "robot_s", "camera_s"), 0.0),
+        }
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -61,7 +64,7 @@ class DryEnv:
         self._step = 0
         now_s = self._observed_s = self._sent_s = self._clock.now()
         self._grid.start(now_s)
-        return _OBSERVATION, self._info(now_s, Wake(now_s, 0.0, 0.0))
+        return self._observation, self._info(now_s, Wake(now_s, 0.0, 0.0))
 
     def send(self, action: FloatArray) -> None:
         """The command leaves now."""
@@ -72,7 +75,7 @@ class DryEnv:
         info = self._info(self._observed_s, self._grid.wait(self._clock))
         self._observed_s = self._clock.now()
         self._step += 1
-        return _OBSERVATION, 0.0, False, self._step >= self._episode_steps, info
+        return self._observation, 0.0, False, self._step >= self._episode_steps, info
 
     def step(self, action: FloatArray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One action cycle: `send`, then `receive`."""
@@ -90,7 +93,7 @@ class DryEnv:
         # The newest image that has had time to arrive was captured at a whole tick of the camera.
         ticks = math.floor((observed_s - self._config.camera_latency_s) * self._config.camera_rate_hz + 1e-9)
         return {
-            **_ROBOT_INFO,
+            **self._robot_info,
             "captured_s": ticks / self._config.camera_rate_hz,
             "observed_s": observed_s,
             "sent_s": self._sent_s,
@@ -104,9 +107,13 @@ class DryEnv:
 class DryPolicy:
     """Does not move."""
 
+    def __init__(self, joints: int = 7) -> None:
+        """joints: of the arm that stands still."""
+        self._action = _constant(joints, np.float32)
+
     def act(self, observation: Observation, deterministic: bool = False) -> FloatArray:
-        """No velocity (7,)."""
-        return _ACTION
+        """No velocity (N,)."""
+        return self._action
 
     def weights(self) -> NDArray[np.float32]:
         """One number that never changes."""
@@ -126,12 +133,12 @@ class DryPolicy:
 class DryLearner:
     """Counts updates."""
 
-    def __init__(self) -> None:
-        """A learner that has made no update."""
-        self.policy = DryPolicy()
+    def __init__(self, joints: int = 7) -> None:
+        """A learner that has made no update, of an arm with so many joints."""
+        self.policy = DryPolicy(joints)
         self.updates = 0
 
-    def update(self, batch: Batch) -> dict[str, float]:
+    def update(self, batch: Batch, upcoming: Batch | None = None) -> dict[str, float]:
         """Count one update; there are no metrics."""
         self.updates += 1
         return {}

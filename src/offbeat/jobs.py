@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from offbeat.build import Channels, build_learner, build_sampler, build_updater
+from offbeat.build import Channels, build_learner, build_replay, build_sampler, build_updater, keeps_frames
 from offbeat.config import RunConfig
 from offbeat.directory import CHECKPOINT, REPLAY, make_state, read_state
 from offbeat.machine import usable_cores
@@ -61,12 +61,13 @@ def build_job(name: str, config: RunConfig, directory: Path, channels: Channels,
                 slots.wait_free(timeout_s)
 
         return Job(workers, wait)
-    learner = build_learner(config, learner_threads(config))
+    replay = build_replay(config, memory_map(directory / REPLAY, readonly=True)) if keeps_frames(config) else None
+    learner = build_learner(config, learner_threads(config), replay)
     if start.resumed:
         learner.load_state_dict(read_state(config, directory)["parts"]["learner"])
     else:
         save_learner(config, directory, learner, 0)
-    workers.append(build_updater(learner, channels, clock))
+    workers.append(build_updater(config, learner, channels, clock))
 
     def save() -> None:
         save_learner(config, directory, learner, channels.board.episode)

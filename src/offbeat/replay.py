@@ -23,6 +23,8 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +32,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from offbeat.errors import OffbeatError, RunError
-from offbeat.types import JOINTS, PROPRIOCEPTION, Batch, FloatArray, ImageArray, Observation
+from offbeat.types import Batch, FloatArray, ImageArray, Observation
 
 Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 
 # A pixel as one item, so that numpy moves three bytes at once out of a stack.
 _PIXEL = np.dtype("V3")
+# A thread is worth waking for so many bytes.
+_PIECE_BYTES = 4 << 20
 
 # Places in the counter array; the row numbers of the newest observation's stack follow from _STACK on.
 _ADDED, _FIRST, _ROWS, _STACK = range(4)
@@ -46,10 +50,10 @@ def zeros(name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     return np.zeros(shape, dtype)
 
 
-def memory_map(directory: Path) -> Allocate:
+def memory_map(directory: Path, readonly: bool = False) -> Allocate:
     """An allocator of files in `directory`, one a name; a file that is there is opened with what it holds.
 
-    On a disk the files outlive the process, under /dev/shm they are shared memory.
+    On a disk the files outlive the process, under /dev/shm they are shared memory. readonly: files that are there.
     Raises (when used): RunError when a file has another size or the disk has no room for it.
     """
 
@@ -59,7 +63,7 @@ def memory_map(directory: Path) -> Allocate:
         if path.exists():
             if path.stat().st_size != size:
                 raise RunError(f"{path} holds {path.stat().st_size} bytes, not the {size} of this run: it is damaged.")
-            return np.memmap(path, dtype, "r+", shape=shape)
+            return np.memmap(path, dtype, "r" if readonly else "r+", shape=shape)
         free = shutil.disk_usage(directory).free
         if size > free:
             raise RunError(f"The replay needs {size / 1e9:.1f} GB in {directory}, which has {free / 1e9:.1f} GB free.")
@@ -76,6 +80,9 @@ class FrameReplay:
     margin: transitions that may be added after a checkpoint without touching what it counts as live.
     return_steps: steps that a sampled transition spans, fewer where its episode ends or the newest is reached.
     discount: of one step, for the rewards of those steps.
+    threads: cores that may gather the images of one batch.
+    joints: N, numbers in an action; an observation has 3 N beside its image.
+    sample_share: share of the stored transitions, evenly spread over time, that may be sampled, 1e-3 to 1.
     episode_steps: transitions of a usual episode. Shorter episodes are right too, but their extra first images take
         room, so that fewer than `capacity` transitions may be live.
     """
@@ -92,10 +99,15 @@ class FrameReplay:
         episode_steps: int = 64,
         return_steps: int = 1,
         discount: float = 1.0,
+        joints: int = 7,
+        threads: int = 1,
+        sample_share: float = 1.0,
     ) -> None:
         if min(capacity, stack, height, width, episode_steps, return_steps) < 1 or margin < 0:
             raise OffbeatError("A replay needs sizes and steps of 1 or more, and a margin of 0 or more.")
         self.return_steps = return_steps
+        self._threads, self._pool = threads, ThreadPoolExecutor(threads)
+        self._share = Fraction(sample_share).limit_denominator(10**6)
         self._steps = np.arange(return_steps)
         self._discounts = np.float32(discount) ** np.arange(return_steps + 1, dtype=np.float32)
         self.capacity, self.stack, self._image_shape = capacity, stack, (height, width, 3)
@@ -112,20 +124,19 @@ class FrameReplay:
             return np.asarray(self._arrays[name])
 
         self._frames: ImageArray = array("frames", (rows, height * width * 3), np.uint8)
+        self.frames = self._frames  # (R, H W 3), for who keeps a copy; frame number n lies in row n % R
         self._pixels = self._frames.view(_PIXEL)
-        self._proprioception = array("proprioception", (rows, PROPRIOCEPTION), np.float32)
+        self._proprioception = array("proprioception", (rows, 3 * joints), np.float32)
         self._row = array("row", (transitions,), np.int64)
         self._lags = array("lags", (transitions, stack + 1), np.uint8)
-        self._action = array("action", (transitions, JOINTS), np.float32)
+        self._action = array("action", (transitions, joints), np.float32)
         self._reward = array("reward", (transitions,), np.float32)
         self._terminated = array("terminated", (transitions,), np.bool_)
         self._truncated = array("truncated", (transitions,), np.bool_)
         self._counters: NDArray[np.int64] = array("counters", (_STACK + stack,), np.int64)
         self._newest: ImageArray | None = None  # bytes of the newest observation's image while an episode runs
         # Bytes of an image that the next stack repeats one image (three bytes) further left; and a place to compare.
-        self._repeated = np.zeros((height * width, 3 * stack), np.uint8)
-        self._repeated[:, :-3] = 255
-        self._repeated = self._repeated.reshape(-1)[:-3]
+        self._repeated = np.tile(np.repeat(np.array([255, 0], np.uint8), [3 * stack - 3, 3]), height * width)[:-3]
         self._difference = np.empty_like(self._repeated)
 
     def __len__(self) -> int:
@@ -178,7 +189,7 @@ class FrameReplay:
     ) -> None:
         """Store a transition from the newest observation to `observation`; the last one of an episode included.
 
-        action: (7,) as applied. Raises: OffbeatError before the first `begin_episode` or after the end of an episode,
+        action: (N,) as applied. Raises: OffbeatError before the first `begin_episode` or after the end of an episode,
         on a wrong shape, and on a stack that is not the one before shifted by one image.
         """
         if self._newest is None:
@@ -204,20 +215,22 @@ class FrameReplay:
     def sample(self, rng: np.random.Generator, out: Batch) -> None:
         """Fill `out` with transitions drawn uniformly, with replacement, from those that are live.
 
-        Images are gathered straight into `out.frames`, which must be contiguous and made for `return_steps`.
+        Images are gathered straight into `out.frames`, contiguous and made for `return_steps`, or named in `out.rows`.
         Raises: OffbeatError while there is nothing to sample.
         """
         first, added = int(self._counters[_FIRST]), self.added
         if added <= first:
             raise OffbeatError("The replay is empty: add a transition before sampling.")
-        numbers = rng.integers(first, added, size=len(out.reward))
+        numbers = self._draw(rng, first, added, len(out.reward))
         begin = numbers % len(self._row)
         end = begin if self.return_steps == 1 else self._sum_rewards(numbers, added, out)
-        rows = self._rows_of(begin, end) % len(self._frames)
-        frames = out.frames.reshape(rows.size, -1)
-        assert np.shares_memory(frames, out.frames), "a batch must be contiguous"
-        # mode="clip" writes into `out` directly; the default copies through a buffer.
-        np.take(self._frames, rows.reshape(-1), axis=0, out=frames, mode="clip")
+        rows = self._rows_of(begin, end)
+        out.rows[:] = rows[: len(out.rows)]
+        rows %= len(self._frames)
+        if out.frames.size:
+            frames = out.frames.reshape(rows.size, -1)
+            assert np.shares_memory(frames, out.frames), "a batch must be contiguous"
+            self._gather(rows.reshape(-1), frames)
         np.take(self._proprioception, rows[:, self.stack - 1], axis=0, out=out.proprioception, mode="clip")
         np.take(self._proprioception, rows[:, -1], axis=0, out=out.next_proprioception, mode="clip")
         np.take(self._action, begin, axis=0, out=out.action, mode="clip")
@@ -226,6 +239,26 @@ class FrameReplay:
         if self.return_steps == 1:
             np.take(self._reward, begin, out=out.reward, mode="clip")
             out.discount[:] = self._discounts[1]
+
+    def _gather(self, rows: NDArray[np.int64], out: ImageArray) -> None:
+        """Copy these rows of the store (R,) into `out` (R, bytes of an image), on as many threads as pay."""
+        pieces = min(self._threads, 1 + out.nbytes // _PIECE_BYTES)
+        edges = [len(rows) * piece // pieces for piece in range(pieces + 1)]
+
+        def copy(begin: int, end: int) -> None:
+            # mode="clip" writes into `out` directly; the default copies through a buffer.
+            np.take(self._frames, rows[begin:end], axis=0, out=out[begin:end], mode="clip")
+
+        list((self._pool.map if pieces > 1 else map)(copy, edges[:-1], edges[1:]))
+
+    def _draw(self, rng: np.random.Generator, first: int, added: int, size: int) -> NDArray[np.int64]:
+        """Numbers (size,) from first to added - 1, drawn uniformly from those that may be sampled."""
+        if self._share == 1:
+            return rng.integers(first, added, size=size)
+        # A share of p / q: the transitions k q // p for every whole k, so ceil(n p / q) of those before the n-th.
+        p, q = self._share.as_integer_ratio()
+        low, high = -(-first * p // q), -(-added * p // q)
+        return np.clip(rng.integers(low, max(high, low + 1), size=size) * q // p, first, added - 1)
 
     def _sum_rewards(self, numbers: NDArray[np.int64], added: int, out: Batch) -> NDArray[np.int64]:
         """Write reward and discount of transitions over several steps; returns the slots of their last steps (B,)."""

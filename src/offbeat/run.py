@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from offbeat.build import Parts, build_env, build_parts, build_policy, run_schedule
+from offbeat.build import Parts, build_env, build_parts, build_policy, resolve_compute, run_schedule
 from offbeat.config import RunConfig
 from offbeat.directory import (
     CHECKPOINT,
     REPLAY,
     forget,
-    forget_replay,
     is_finished,
     make_directory,
     make_state,
@@ -27,6 +26,7 @@ from offbeat.directory import (
     read_state,
     read_wall,
     sole_user,
+    tidy,
     write_summary,
     write_wall,
 )
@@ -47,6 +47,7 @@ def train(config: RunConfig, directory: Path, after_episode: AfterEpisode | None
     clock WorkerError when a process died, SystemExit when SIGTERM came.
     """
     profile = load_profile(config.profile, config.setting, config.schedule)
+    config = resolve_compute(config, profile)
     make_directory(config, profile, directory)
     with sole_user(directory):
         try:
@@ -149,8 +150,7 @@ def _run(
     session.run(start_episode, between_episodes)
     summary = _summary(session, config, round(wall_s(), 3))
     write_summary(directory, summary)
-    if config.clock == "virtual" and not config.keep_replay:
-        forget_replay(directory)
+    tidy(directory, config)
     return summary
 
 
@@ -205,3 +205,5 @@ def _make_torch_deterministic() -> None:
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
     torch.use_deterministic_algorithms(True)
+    # Nothing reads it, and filling it costs a seventh of an update.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

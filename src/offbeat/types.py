@@ -1,6 +1,6 @@
 """What passes between the boxes: shapes, units and nothing else.
 
-Letters used in shapes: B batch, S images in a stack, H height, W width, N joints (7).
+Letters used in shapes: B batch, S images in a stack, H height, W width, N joints (7 of a Panda, 6 of a UR5e).
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.floating[Any]]
 ImageArray = NDArray[np.uint8]
 
-JOINTS = 7
-PROPRIOCEPTION = 3 * JOINTS
-
 
 class Observation(TypedDict):
     """What the agent sees once a cycle.
 
     image: (H, W, 3 * S) uint8, RGB images stacked along the last axis, oldest first, newest last.
-    proprioception: (21,) float32: joint positions (rad), joint velocities (rad/s), last applied action ([-1, 1]).
+    proprioception: (3 N,) float32: joint positions (rad), joint velocities (rad/s), last applied action ([-1, 1]).
     """
 
     image: ImageArray
@@ -31,7 +28,7 @@ class Observation(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class RobotState:
-    """Joint positions (7,) rad and velocities (7,) rad/s, and when they were measured (s, run clock)."""
+    """Joint positions (N,) rad and velocities (N,) rad/s, and when they were measured (s, run clock)."""
 
     joint_rad: FloatArray
     joint_rad_s: FloatArray
@@ -56,9 +53,10 @@ class Batch:
         one step, S = 3       | f0 | f1 | f2 | f3 |             frames[:, :S] and frames[:, -S:]
         several, here 5       | f0 | f1 | f2 | f5 | f6 | f7 |
 
-    frames: (B, S + 1, H, W, 3) or (B, 2 S, H, W, 3) uint8, each stack oldest first.
-    proprioception, next_proprioception: (B, 21) float32.
-    action: (B, 7) float32 in [-1, 1], of the first step.
+    frames: (B, S + 1, H, W, 3) or (B, 2 S, H, W, 3) uint8, each stack oldest first; none in a batch that names them.
+    rows: (B, S + 1) or (B, 2 S) int64, in a batch that names its frames: the replay's numbers of them; else none.
+    proprioception, next_proprioception: (B, 3 N) float32.
+    action: (B, N) float32 in [-1, 1], of the first step.
     reward: (B,) float32, the discounted sum over the steps.
     discount: (B,) float32, of the next observation's value: the discount of one step to the power of the steps.
     terminated, truncated: (B,) bool; what a time-out means for the target is the learner's choice.
@@ -72,18 +70,25 @@ class Batch:
     discount: FloatArray
     terminated: NDArray[np.bool_]
     truncated: NDArray[np.bool_]
+    rows: NDArray[np.int64]
 
     @classmethod
-    def empty(cls, size: int, stack: int, height: int, width: int, steps: int = 1) -> Batch:
-        """Allocate a batch of `size` transitions that span up to `steps` steps."""
+    def empty(
+        cls, size: int, stack: int, height: int, width: int, steps: int = 1, joints: int = 7, named: bool = False
+    ) -> Batch:
+        """Allocate a batch of `size` transitions that span up to `steps` steps, of an arm with so many joints.
+
+        named: it names its frames, for a learner that has them, instead of holding them.
+        """
         images = stack + 1 if steps == 1 else 2 * stack
         return cls(
-            frames=np.zeros((size, images, height, width, 3), np.uint8),
-            proprioception=np.zeros((size, PROPRIOCEPTION), np.float32),
-            next_proprioception=np.zeros((size, PROPRIOCEPTION), np.float32),
-            action=np.zeros((size, JOINTS), np.float32),
+            frames=np.zeros((0 if named else size, images, height, width, 3), np.uint8),
+            proprioception=np.zeros((size, 3 * joints), np.float32),
+            next_proprioception=np.zeros((size, 3 * joints), np.float32),
+            action=np.zeros((size, joints), np.float32),
             reward=np.zeros(size, np.float32),
             discount=np.zeros(size, np.float32),
             terminated=np.zeros(size, np.bool_),
             truncated=np.zeros(size, np.bool_),
+            rows=np.zeros((size if named else 0, images), np.int64),
         )

@@ -35,6 +35,7 @@ from offbeat.build import (
     build_rng,
     build_served_env,
     build_served_rig,
+    keeps_frames,
     run_schedule,
 )
 from offbeat.config import RunConfig
@@ -47,7 +48,7 @@ from offbeat.schedules.shared import Board
 from offbeat.signals import StopSignals
 from offbeat.timing.adopt import adopt_records
 from offbeat.timing.ledger import EpisodeRecord, Ledger
-from offbeat.timing.realtime import collect_between_episodes, try_realtime
+from offbeat.timing.realtime import collect_between_episodes, take_short_slices, try_realtime
 from offbeat.timing.wall import WallClock
 from offbeat.types import FloatArray, Observation
 
@@ -177,21 +178,22 @@ class WallSession:
         stack.callback(self._supervisor.close)  # first: the end of the arm's process is no failure then
         self._supervisor.watch("robot", self._rig)
         env = build_served_env(config, clock, self._rig, start.seed)
+        take_short_slices()
         if config.wall.realtime:
             self._favours = [f"{favour.name}: {favour.found}" for favour in try_realtime()]
-        replay = build_replay(config, allocate)
+        replay = build_replay(config, allocate, learner_threads(config))
         if names:
             import torch
 
             torch.set_num_threads(1)  # acting on one observation gains nothing from more, and the workers lose
             log, sink = _SharedLedger(self.log, channels.board), _RingingSink(replay, channels.board)
             return _Parts(clock, env, sink, log, policy, channels.weights)
-        agent = build_learner(config, learner_threads(config))
+        agent = build_learner(config, learner_threads(config), replay)
         if learner is None:
             save_learner(config, directory, agent, 0)
         else:
             agent.load_state_dict(learner)
-        rng, batch = build_rng(config, start.updates), build_batch(config)
+        rng, batch = build_rng(config, start.updates), build_batch(config, keeps_frames(config))
         return _Parts(clock, env, replay, self.log, learner=agent, rng=rng, batch=batch)
 
     def _check(self) -> None:

@@ -50,8 +50,9 @@ def make_crop(share: float, height: int, width: int) -> Crop:
 
 def draw_offsets(crop: Crop, batch_size: int, generator: torch.Generator) -> Tensor:
     """Offsets (2, B) int64 of the upper left corner, rows then columns, uniform over every place a crop fits."""
-    rows = torch.randint(2 * crop.margin_y + 1, (batch_size,), generator=generator)
-    columns = torch.randint(2 * crop.margin_x + 1, (batch_size,), generator=generator)
+    device = generator.device
+    rows = torch.randint(2 * crop.margin_y + 1, (batch_size,), generator=generator, device=device)
+    columns = torch.randint(2 * crop.margin_x + 1, (batch_size,), generator=generator, device=device)
     return torch.stack((rows, columns))
 
 

@@ -8,6 +8,10 @@ Three encoder passes an update, where separate losses would take five:
 
 The three losses touch disjoint parts of the weights (Eq. 1 critics and encoder, Eq. 2 the actor, and the temperature),
 so their sum is differentiated in one backward pass, and the actor sees the critics as they were before this step.
+
+What is multiplied most, convolutions and hidden layers, may be bfloat16; weights, optimizer and losses are float32.
+
+On a GPU an update is one recorded graph; what the CPU wants of it, metrics and acting weights, is waited for once.
 """
 
 from __future__ import annotations
@@ -18,9 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from offbeat.config import EnvConfig, SACConfig
+from offbeat.config import ComputeConfig, EnvConfig, SACConfig
 from offbeat.errors import RunError
 from offbeat.sac.augment import crop_stacks, draw_offsets
+from offbeat.sac.compute import resolve
+from offbeat.sac.device import BatchTensors, following, host_copy, make_step, make_stream
+from offbeat.sac.frames import DeviceFrames
 from offbeat.sac.losses import (
     actor_loss,
     bootstrap_mask,
@@ -34,40 +41,50 @@ from offbeat.sac.networks import (
     act_distribution,
     action_values,
     count,
+    detach,
     encode,
     initial_weights,
+    lower,
     make_generator,
     proprioception_scale,
-    unpack,
 )
 from offbeat.sac.policy import Policy
-from offbeat.types import JOINTS, Batch
+from offbeat.types import Batch, ImageArray
 
 METRICS = ("critic_loss", "actor_loss", "temperature", "entropy", "q_mean")
 """What an update reports: Eqs. 1 and 2, the temperature, the policy's entropy (nats), the critics' mean value."""
-
-# Reading numbers back from a GPU makes the CPU wait for it, so there it is done once in so many updates.
-_READ_EVERY = 20
 
 
 class Learner:
     """Learns from minibatches; owns all weights, the optimizer's state and a random stream: runs repeat bit by bit."""
 
     def __init__(
-        self, config: SACConfig, env: EnvConfig, seed: int, threads: int | None = None, device: str = "cpu"
+        self,
+        config: SACConfig,
+        env: EnvConfig,
+        seed: int,
+        threads: int | None = None,
+        compute: ComputeConfig | None = None,
+        frames: ImageArray | None = None,
     ) -> None:
-        """threads: cores that torch may use in this process; None leaves its choice. device: where updates run.
+        """threads: cores that torch may use in this process; None leaves its choice. compute: by default float32 on
+        the CPU. frames: (R, H W 3), the ring of a replay whose batches name their frames; a copy is kept on the device.
 
-        Raises: ConfigError when the images are too small for the strides.
+        Raises: ConfigError when the images are too small for the strides, or this machine cannot compute like that.
         """
         if threads is not None:
             torch.set_num_threads(threads)
+        compute = resolve(compute or ComputeConfig(device="cpu", precision="float32"))
         self._config, self._layout = config, Layout(config, env)
         self._stack = env.stack
-        self._device = torch.device(device)
-        self._generator = make_generator(seed, "learner")
+        self._target_entropy = config.entropy_target(env.joints)
+        self._device = torch.device(compute.device)
+        self._precision = torch.bfloat16 if compute.precision == "bfloat16" else torch.float32
+        self._generator = make_generator(seed, "learner", self._device)
         self._offset, self._factor = (part.to(self._device) for part in proprioception_scale(env))
-        layout = self._layout
+        layout, on_gpu = self._layout, self._device.type == "cuda"
+        if on_gpu:
+            torch.backends.cudnn.allow_tf32 = False  # ten bits of a float32 are not float32
         self._online = initial_weights(layout, seed).to(self._device).requires_grad_()
         self._target = self._online.detach()[: count(layout.critics, layout.encoder)].clone()
         self._log_temperature = torch.tensor(config.initial_temperature, device=self._device).log().requires_grad_()
@@ -78,99 +95,112 @@ class Learner:
             ],
             lr=config.learning_rate,
             fused=True,
+            capturable=on_gpu and compute.cuda_graph,
         )
-        # Views that stay valid because every step writes in place.
-        self._frozen_critics, self._frozen_encoder = unpack(
-            self._online.detach()[: self._target.numel()], layout.critics, layout.encoder
-        )
-        self._target_critics, self._target_encoder = unpack(self._target, layout.critics, layout.encoder)
+        # A view that stays valid, because every step writes in place.
         self._acting = self._online.detach()[count(layout.critics) :]
-        self.policy = Policy(config, env, seed, self._acting if self._device.type == "cpu" else self._acting.cpu())
         self._updates = 0
-        self._metrics = dict.fromkeys(METRICS, float("nan"))
+        self._metrics = torch.full((len(METRICS),), float("nan"), device=self._device)
+        # What the CPU reads after an update; on a CPU the policy acts from the learner's own memory.
+        self._read_acting, self._read_metrics = host_copy(self._acting), host_copy(self._metrics)
+        self.policy = Policy(config, env, seed, self._read_acting)
+        self._losses = torch.compile(self._eager_losses) if compute.compile == "on" else self._eager_losses
+        resident = None if frames is None else DeviceFrames(frames, env.height, env.width, self._device)
+        self._inputs = BatchTensors(self._device, resident)
+        self._stream = make_stream(self._device)
+        self._graph_stream = self._stream if compute.cuda_graph else None
+        self._step = make_step(self._eager_step, self._generator, self._graph_stream)
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One step of critics, encoder, actor, temperature and target. Returns METRICS, on a GPU the last ones read."""
-        loss, metrics = self._losses(batch)
-        self._optimizer.zero_grad(set_to_none=True)
+    def update(self, batch: Batch, upcoming: Batch | None = None) -> dict[str, float]:
+        """One step of critics, encoder, actor, temperature and target. Returns METRICS.
+
+        upcoming: the batch of the next update if it is known; a GPU fetches it meanwhile. Neither it nor its memory may
+        change before that update.
+        """
+        with following(self._stream):
+            self._inputs.load(batch, upcoming)
+            self._step()
+            if self._stream is not None:
+                self._read_acting.copy_(self._acting, non_blocking=True)
+                self._read_metrics.copy_(self._metrics, non_blocking=True)
+                self._stream.synchronize()  # the only wait for the GPU
+        self._updates += 1
+        return dict(zip(METRICS, self._read_metrics.tolist(), strict=True))
+
+    def _eager_step(self) -> None:
+        """One update of what `_inputs` holds; always the same work on the same memory, so that it can be recorded."""
+        inputs, crop = self._inputs, self._layout.crop
+        inputs.gather()
+        size = len(inputs.reward)
+        offsets = [draw_offsets(crop, size, self._generator) for _ in range(2)]
+        noise = torch.randn((2, *inputs.action.shape), generator=self._generator, device=self._device)
+        loss, metrics = self._losses(*offsets, *noise)
         loss.backward()
         self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)  # so that a recording begins without gradients, and keeps none
         self._target.lerp_(self._online.detach()[: self._target.numel()], self._config.polyak)
-        if self._device.type == "cpu" or self._updates % _READ_EVERY == 0:
-            self._metrics = dict(zip(METRICS, metrics.tolist(), strict=True))
-        self._updates += 1
-        self._sync_policy()
-        return dict(self._metrics)
+        self._metrics.copy_(metrics)
 
-    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The sum of Eq. 1, Eq. 2 and the temperature's loss, and the METRICS as one tensor."""
-        config, strides = self._config, self._config.strides
-        critics, encoder, actor = unpack(self._online, self._layout.critics, self._layout.encoder, self._layout.actor)
-        images, next_images = self._crops(batch)
-        state = self._scale_state(batch.proprioception)
-        next_state = self._scale_state(batch.next_proprioception)
-        noise, next_noise = torch.randn((2, len(state), JOINTS), generator=self._generator).to(self._device)
+    def _eager_losses(
+        self, corners: Tensor, next_corners: Tensor, noise: Tensor, next_noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The sum of Eq. 1, Eq. 2 and the temperature's loss, and the METRICS as one tensor.
+
+        corners, next_corners: (2, B) of the crops. noise, next_noise: (B, N) standard normal, of the two actions.
+        """
+        config, layout, given, strides = self._config, self._layout, self._inputs, self._config.strides
+        critics, encoder, actor = lower(self._online, self._precision, layout.critics, layout.encoder, layout.actor)
+        target_critics, target_encoder = lower(self._target, self._precision, layout.critics, layout.encoder)
+        state = (given.proprioception - self._offset) * self._factor
+        next_state = (given.next_proprioception - self._offset) * self._factor
         temperature = self._log_temperature.detach().exp()
         bounds = config.log_std_min, config.log_std_max
 
         with torch.no_grad():
-            inputs = torch.cat((encode(self._frozen_encoder, next_images, strides), next_state), -1)
+            images = self._crops(given.frames[:, -self._stack :], next_corners)
+            inputs = torch.cat((encode(encoder, images, strides), next_state), -1)
             next_action, next_log_prob = squashed_gaussian(*act_distribution(actor, inputs, *bounds), next_noise)
-            inputs = torch.cat((encode(self._target_encoder, next_images, strides), next_state), -1)
+            inputs = torch.cat((encode(target_encoder, images, strides), next_state), -1)
             target = soft_target(
-                self._tensor(batch.reward),
-                self._bootstrap(batch),
-                self._tensor(batch.discount),
-                action_values(self._target_critics, inputs, next_action),
+                given.reward,
+                bootstrap_mask(given.terminated, given.truncated, config.bootstrap_timeouts),
+                given.discount,
+                action_values(target_critics, inputs, next_action),
                 next_log_prob,
                 temperature,
             )
 
+        images = self._crops(given.frames[:, : self._stack], corners)
         inputs = torch.cat((encode(encoder, images, strides), state), -1)
-        q = action_values(critics, inputs, self._tensor(batch.action))
+        q = action_values(critics, inputs, given.action)
         of_critics = critic_loss(q, target)
 
         inputs = inputs.detach()
         action, log_prob = squashed_gaussian(*act_distribution(actor, inputs, *bounds), noise)
-        of_actor = actor_loss(log_prob, action_values(self._frozen_critics, inputs, action), temperature)
-        of_temperature = temperature_loss(self._log_temperature, log_prob.detach(), config.target_entropy)
+        of_actor = actor_loss(log_prob, action_values(detach(critics), inputs, action), temperature)
+        of_temperature = temperature_loss(self._log_temperature, log_prob.detach(), self._target_entropy)
 
         metrics = torch.stack((of_critics, of_actor, temperature, -log_prob.mean(), q.mean())).detach()
         return of_critics + of_actor + of_temperature, metrics
 
-    def _crops(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Images and next images (B, S, h, w, 3) float32 in [0, 255], each stack cut at its own random offset."""
-        frames, crop = self._tensor(batch.frames), self._layout.crop
-        offsets = [draw_offsets(crop, len(frames), self._generator).to(self._device) for _ in range(2)]
-        images = crop_stacks(frames[:, : self._stack], offsets[0], crop).to(torch.float32)
-        return images, crop_stacks(frames[:, -self._stack :], offsets[1], crop).to(torch.float32)
-
-    def _bootstrap(self, batch: Batch) -> Tensor:
-        terminated, truncated = self._tensor(batch.terminated), self._tensor(batch.truncated)
-        return bootstrap_mask(terminated, truncated, self._config.bootstrap_timeouts)
-
-    def _scale_state(self, proprioception: Any) -> Tensor:
-        return (self._tensor(proprioception) - self._offset) * self._factor
-
-    def _tensor(self, array: Any) -> Tensor:
-        return torch.from_numpy(array).to(self._device, non_blocking=True)
-
-    def _sync_policy(self) -> None:
-        """On a CPU the policy acts from the learner's own memory; elsewhere its weights are fetched."""
-        if self._device.type != "cpu":
-            self.policy.load_weights(self._acting.cpu().numpy())
+    def _crops(self, frames: Tensor, corners: Tensor) -> Tensor:
+        """Stacks (B, S, H, W, 3) uint8, each cut at its own corner: (B, S, h, w, 3) in the precision to compute in."""
+        return crop_stacks(frames, corners, self._layout.crop).to(self._precision)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next update depends on, as copies on the CPU: tensors and plain numbers."""
+        optimizer = copy.deepcopy(self._optimizer.state_dict())
+        for numbers in optimizer["state"].values():
+            numbers.update({name: value.cpu() for name, value in numbers.items()})
         return {
             "online": self._online.detach().cpu().clone(),
             "target": self._target.cpu().clone(),
             "log_temperature": self._log_temperature.detach().cpu().clone(),
-            "optimizer": copy.deepcopy(self._optimizer.state_dict()),
+            "optimizer": optimizer,
             "generator": self._generator.get_state(),
             "policy": self.policy.state_dict(),
             "updates": self._updates,
-            "metrics": dict(self._metrics),
+            "metrics": self._metrics.cpu().clone(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -185,9 +215,15 @@ class Learner:
                             f"this one {own.numel()}: resume with the configuration it was saved with."
                         )
                     own.copy_(state[name])
-            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+            # Its groups say how Adam is computed, which is this learner's own.
+            own_groups = {"param_groups": self._optimizer.state_dict()["param_groups"]}
+            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]) | own_groups)
             self._generator.set_state(state["generator"])
             self.policy.load_state_dict(state["policy"])
-            self._updates, self._metrics = int(state["updates"]), dict(state["metrics"])
+            self._updates = int(state["updates"])
+            self._metrics.copy_(state["metrics"])
+            self._inputs.forget()
+            # Adam's state is in new memory, which a recording does not know.
+            self._step = make_step(self._eager_step, self._generator, self._graph_stream)
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"The saved learner is damaged or incomplete ({error!r}).") from error

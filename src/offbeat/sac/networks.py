@@ -7,7 +7,7 @@
 One vector makes the optimizer step, the target's Polyak step and the copy of a policy one operation each. The actor's
 convolutions are the critics' (tied), so the encoder stands once, and only Eq. 1 trains it.
 
-Letters in shapes: B batch, C filters, F = 2 C features, h and w the height and width of a map.
+Letters in shapes: B batch, C filters, F = 2 C features, N joints, h and w the height and width of a map.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional, init
+from torch.nn import init
 
 from offbeat.config import EnvConfig, SACConfig
 from offbeat.errors import ConfigError
 from offbeat.sac.augment import Crop, make_crop
-from offbeat.types import JOINTS, PROPRIOCEPTION
+from offbeat.sac.convolution import convolve
 
 Shape = tuple[int, ...]
 LayerShapes = tuple[tuple[Shape, Shape], ...]
@@ -39,10 +39,7 @@ KERNEL = 3
 TWINS = 2
 """Critics, evaluated in one batched pass."""
 
-# The joint bounds of the task (rad): positions enter the networks as shares of them, in [-1, 1], because a joint that
-# lives in [1.7, 2.96] would otherwise drown what the images say. The paper feeds radians.
-_JOINT_LOW_RAD = (-0.5, 0.0, -0.5, -2.8, -0.4, 1.7, -0.9)
-_JOINT_HIGH_RAD = (0.5, 1.2, 0.5, -0.2, 0.4, 2.96, 0.9)
+_CONVOLUTION_DIM = 5  # of a first convolution's weights; no other layer's have as many
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,13 +96,13 @@ class Layout:
     @cached_property
     def actor(self) -> LayerShapes:
         """Linear layers, weights stored (in, out); the last one gives means and log standard deviations."""
-        widths = (self.features + PROPRIOCEPTION, *self.config.hidden, 2 * JOINTS)
+        widths = (self.features + self.env.proprioception, *self.config.hidden, 2 * self.env.joints)
         return tuple(((a, b), (b,)) for a, b in pairwise(widths))
 
     @cached_property
     def critics(self) -> LayerShapes:
         """Linear layers of both twins, weights stored (2, in, out) and biases (2, 1, out)."""
-        widths = (self.features + PROPRIOCEPTION + JOINTS, *self.config.hidden, 1)
+        widths = (self.features + self.env.proprioception + self.env.joints, *self.config.hidden, 1)
         return tuple(((TWINS, a, b), (TWINS, 1, b)) for a, b in pairwise(widths))
 
 
@@ -139,7 +136,7 @@ def initial_weights(layout: Layout, seed: int) -> Tensor:
         init.orthogonal_(weight, relu, generator)
     # An untrained policy must explore alike from every observation, so its last layer starts small: mean 0, std 1.
     init.orthogonal_(actor[-1][0], 0.01, generator)
-    actor[-1][1][JOINTS:] = _unit_std_bias(layout.config.log_std_min, layout.config.log_std_max)
+    actor[-1][1][layout.env.joints :] = _unit_std_bias(layout.config.log_std_min, layout.config.log_std_max)
     return flat
 
 
@@ -149,31 +146,53 @@ def _unit_std_bias(low: float, high: float) -> float:
     return math.atanh(min(max(share, -0.95), 0.95))
 
 
-def make_generator(seed: int, stream: str) -> torch.Generator:
-    """A random stream of its own for each seed and name."""
+def make_generator(seed: int, stream: str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A random stream of its own for each seed and name, drawn on `device`."""
     words = np.random.SeedSequence([seed, *stream.encode()]).generate_state(2, np.uint32)
-    return torch.Generator().manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+    return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
+
+
+def lower(flat: Tensor, precision: torch.dtype, *parts: LayerShapes) -> tuple[Layers, ...]:
+    """`unpack`, with what is multiplied most in a lower precision.
+
+    The flat vector is converted at once. Two layers stay as they are: a first convolution, which `encode` scales before
+    converting it, and a last linear layer, whose sums are values and log-densities, where eight bits would be seen.
+    """
+    full = unpack(flat, *parts)
+    if precision == flat.dtype:
+        return full
+    low = unpack(flat.to(precision), *parts)
+    return tuple(
+        (whole[0], *part[1:]) if whole[0][0].dim() == _CONVOLUTION_DIM else (*part[:-1], whole[-1])
+        for whole, part in zip(full, low, strict=True)
+    )
+
+
+def detach(layers: Layers) -> Layers:
+    """The same weights, through which no gradient flows."""
+    return tuple((weight.detach(), bias.detach()) for weight, bias in layers)
 
 
 def encode(layers: Layers, images: Tensor, strides: Sequence[int]) -> Tensor:
-    """Convolutions, ReLU between, then spatial softmax: images (B, S, H, W, 3) to features (B, F).
+    """Convolutions, ReLU between, then spatial softmax: images (B, S, H, W, 3) to float32 features (B, F).
 
-    Images are float32 in [0, 255]; the networks see x / 255 - 0.5. Without padding the first convolution can take that
-    scaling into its weights and bias, exactly, which spares two passes over every image.
+    Images hold 0 to 255 in the precision to compute in, which bfloat16 does exactly; the networks see x / 255 - 0.5.
+    Without padding the first convolution can take that scaling into its weights and bias, which spares two passes over
+    every image. Sums are float32 in any precision.
 
     The first convolution spans the whole stack, which is one over 3 S channels; written in three dimensions it reads
     the images as they lie, where stacking the channels would cost more than the convolution itself.
     """
     (weight, bias), *rest = layers
-    bias = bias - 0.5 * weight.sum((1, 2, 3, 4))
-    weight, stride = (weight / 255).permute(0, 4, 1, 2, 3), (1, strides[0], strides[0])
-    maps = functional.conv3d(images.permute(0, 4, 1, 2, 3), weight, bias, stride)
-    # Each ReLU is in place, to spare memory traffic, and before a view is taken, which autograd would have to copy.
-    maps = (maps.relu_() if rest else maps).squeeze(2)
+    weight = (weight / 255).to(images.dtype)
+    # Of the weights as they were rounded, so that a grey image is still a zero to the network.
+    bias = (bias - 127.5 * weight.sum((1, 2, 3, 4), dtype=torch.float32)).to(images.dtype)
+    stride = (1, strides[0], strides[0])
+    images, weight = images.permute(0, 4, 1, 2, 3), weight.permute(0, 4, 1, 2, 3)
+    maps = convolve(images, weight, bias, stride, relu=bool(rest)).squeeze(2)
     for index, ((weight, bias), step) in enumerate(zip(rest, strides[1:], strict=True), start=1):
-        maps = functional.conv2d(maps, weight.permute(0, 3, 1, 2), bias, step)
-        maps = maps.relu_() if index < len(rest) else maps
-    return spatial_softmax(maps)
+        maps = convolve(maps, weight.permute(0, 3, 1, 2), bias, (step, step), relu=index < len(rest))
+    return spatial_softmax(maps.to(torch.float32))
 
 
 def spatial_softmax(maps: Tensor) -> Tensor:
@@ -186,38 +205,45 @@ def spatial_softmax(maps: Tensor) -> Tensor:
     return torch.matmul(place_grid(height, width, maps.device), share).flatten(1)
 
 
+@cache
 def place_grid(height: int, width: int, device: torch.device) -> Tensor:
     """x and y of every place of a map, (2, h w), in [-1, 1]; an axis of one place is at 0."""
-    y = torch.linspace(-1, 1, height, device=device) if height > 1 else torch.zeros(1, device=device)
-    x = torch.linspace(-1, 1, width, device=device) if width > 1 else torch.zeros(1, device=device)
-    return torch.stack((x.repeat(height), y.repeat_interleave(width)))
+    with torch.inference_mode(False):  # whoever acts may be the first to ask, and whoever learns keeps it for gradients
+        y = torch.linspace(-1, 1, height, device=device) if height > 1 else torch.zeros(1, device=device)
+        x = torch.linspace(-1, 1, width, device=device) if width > 1 else torch.zeros(1, device=device)
+        return torch.stack((x.repeat(height), y.repeat_interleave(width)))
 
 
 def proprioception_scale(env: EnvConfig) -> tuple[Tensor, Tensor]:
-    """Offset and factor, (21,) each, that bring positions, velocities and last action to about [-1, 1]."""
-    low, high = torch.tensor(_JOINT_LOW_RAD), torch.tensor(_JOINT_HIGH_RAD)
-    offset = torch.cat(((low + high) / 2, torch.zeros(2 * JOINTS)))
-    speed = torch.full((JOINTS,), 1 / env.action_limit_rad_s)
-    return offset, torch.cat((2 / (high - low), speed, torch.ones(JOINTS)))
+    """Offset and factor, (3 N,) each, that bring positions, velocities and last action to about [-1, 1].
+
+    Positions enter the networks as shares of the task's joint bounds, because a joint that lives in [1.7, 2.96] would
+    otherwise drown what the images say. The paper feeds radians.
+    """
+    low, high = torch.tensor(env.arm.joint_lower_rad), torch.tensor(env.arm.joint_upper_rad)
+    offset = torch.cat(((low + high) / 2, torch.zeros(2 * env.joints)))
+    speed = torch.full((env.joints,), 1 / env.action_limit_rad_s)
+    return offset, torch.cat((2 / (high - low), speed, torch.ones(env.joints)))
 
 
 def act_distribution(layers: Layers, inputs: Tensor, log_std_min: float, log_std_max: float) -> tuple[Tensor, Tensor]:
-    """The policy's Gaussian before the tanh: inputs (B, F + 21) to mean and log standard deviation, (B, 7) each.
+    """The policy's Gaussian before the tanh: inputs (B, F + 3 N) to mean and log standard deviation, (B, N) each.
 
     The bounds are soft: log_std = min + (max - min) (tanh(x) + 1) / 2.
     """
     hidden = inputs
     for weight, bias in layers[:-1]:
-        hidden = torch.addmm(bias, hidden, weight).relu_()
+        hidden = torch.addmm(bias, hidden.to(weight.dtype), weight).relu_()
     weight, bias = layers[-1]
-    mean, raw = torch.addmm(bias, hidden, weight).chunk(2, -1)
+    mean, raw = torch.addmm(bias, hidden.to(weight.dtype), weight).chunk(2, -1)
     return mean, log_std_min + 0.5 * (log_std_max - log_std_min) * (raw.tanh() + 1)
 
 
 def action_values(layers: Layers, inputs: Tensor, action: Tensor) -> Tensor:
-    """Both critics in one batched pass: inputs (B, F + 21) and actions (B, 7) to values (2, B)."""
-    hidden = torch.cat((inputs, action), -1).expand(TWINS, -1, -1)
+    """Both critics in one batched pass: inputs (B, F + 3 N) and actions (B, N) to values (2, B)."""
+    hidden = torch.cat((inputs, action), -1).to(layers[0][0].dtype).expand(TWINS, -1, -1)
     for weight, bias in layers[:-1]:
-        hidden = torch.baddbmm(bias, hidden, weight).relu_()
+        hidden = torch.baddbmm(bias, hidden.to(weight.dtype), weight).relu_()
     weight, bias = layers[-1]
-    return torch.baddbmm(bias, hidden, weight).squeeze(-1)
+    # One number out: a product with a matrix of one column is several times slower.
+    return (hidden.to(weight.dtype) * weight.mT).sum(-1) + bias.squeeze(-1)

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from offbeat.config import EnvConfig, SACConfig
 from offbeat.errors import ConfigError, RunError
 from offbeat.sac.augment import centre_crop
 from offbeat.sac.networks import (
+    Layers,
     Layout,
     act_distribution,
     count,
-    encode,
     initial_weights,
     make_generator,
     proprioception_scale,
+    spatial_softmax,
     unpack,
 )
-from offbeat.types import JOINTS, FloatArray, Observation
+from offbeat.types import FloatArray, Observation
 
 
 class Policy:
@@ -48,32 +51,37 @@ class Policy:
         self._flat = weights.detach()
         self._encoder, self._actor = unpack(self._flat, self._layout.encoder, self._layout.actor)
         self._offset, self._factor = (part.numpy() for part in proprioception_scale(env))
+        # What the actor reads, written anew for every action: features, then the scaled proprioception.
+        self._inputs = torch.zeros((1, self._layout.features + env.proprioception))
+        self._features = self._inputs[:, : self._layout.features]
+        self._state = self._inputs[0, self._layout.features :].numpy()
         self._generator = make_generator(seed, "policy")
         tau_s = config.exploration_time_s
         self._memory = math.exp(-env.cycle_s / tau_s) if tau_s > 0 else 0.0
-        self._noise = torch.randn((1, JOINTS), generator=self._generator)
+        self._noise = torch.randn((1, env.joints), generator=self._generator)
 
     def act(self, observation: Observation, deterministic: bool = False) -> NDArray[np.float32]:
-        """An action (7,) float32 in [-1, 1]: drawn from the policy, or its mode before the tanh when deterministic."""
+        """An action (N,) float32 in [-1, 1]: drawn from the policy, or its mode before the tanh when deterministic."""
         config = self._layout.config
+        # Few operations: an action comes after a rest, when each costs several times what it does in a loop.
+        np.subtract(observation["proprioception"], self._offset, out=self._state)
+        self._state *= self._factor
         image = centre_crop(observation["image"], self._layout.crop)
-        state = ((observation["proprioception"] - self._offset) * self._factor).astype(np.float32)
-        with torch.inference_mode():
-            # The stack lies channel by channel here, (h, w, 3 S), and image by image in a batch, (S, h, w, 3).
-            images = torch.from_numpy(image).unflatten(-1, (-1, 3)).permute(2, 0, 1, 3)[None].contiguous()
-            features = encode(self._encoder, images, config.strides)
-            inputs = torch.cat((features, torch.from_numpy(state)[None]), -1)
-            mean, log_std = act_distribution(self._actor, inputs, config.log_std_min, config.log_std_max)
-            if not deterministic:
-                mean = mean + log_std.exp() * self._next_noise()
-            action: NDArray[np.float32] = mean.tanh()[0].numpy()
+        self._features.copy_(_encode(self._encoder, image, config.strides))
+        parts = act_distribution(self._actor, self._inputs, config.log_std_min, config.log_std_max)
+        mean, log_std = (part.numpy()[0] for part in parts)
+        if not deterministic:
+            mean = mean + np.exp(log_std) * self._next_noise()
+        action: NDArray[np.float32] = np.tanh(mean)
         return action
 
-    def _next_noise(self) -> Tensor:
-        """Standard normal at every step, and correlated with the last by exp(-cycle / exploration_time_s)."""
-        fresh = torch.randn((1, JOINTS), generator=self._generator)
-        self._noise = self._memory * self._noise + math.sqrt(1 - self._memory**2) * fresh
-        return self._noise
+    def _next_noise(self) -> NDArray[np.float32]:
+        """Standard normal (N,) at every step, correlated with the last by exp(-cycle / exploration_time_s)."""
+        fresh: NDArray[np.float32] = torch.randn(self._noise.shape, generator=self._generator).numpy()
+        noise: NDArray[np.float32] = self._noise.numpy()
+        noise *= self._memory
+        noise += math.sqrt(1 - self._memory**2) * fresh
+        return noise[0]
 
     def weights(self) -> NDArray[np.float32]:
         """Encoder and actor as one flat vector (P,), a copy."""
@@ -105,3 +113,19 @@ class Policy:
             self._noise = state["noise"].clone()
         except (KeyError, AttributeError, TypeError, RuntimeError, ConfigError) as error:
             raise RunError(f"The saved policy does not fit this configuration or is damaged ({error}).") from error
+
+
+def _encode(layers: Layers, image: NDArray[np.float32], strides: Sequence[int]) -> Tensor:
+    """`networks.encode` for one stack as an observation holds it, (h, w, 3 S) in [0, 255], to features (1, F).
+
+    A stack of its own lies pixel by pixel, as one convolution over 3 S channels reads it, so that nothing has to be put
+    in order but the few weights of the first layer.
+    """
+    (weight, bias), *rest = layers
+    image -= 127.5
+    weight = weight.permute(0, 2, 3, 1, 4).flatten(3) / 255
+    maps = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+    maps = functional.conv2d(maps, weight.permute(0, 3, 1, 2), bias, strides[0])
+    for (weight, bias), stride in zip(rest, strides[1:], strict=True):
+        maps = functional.conv2d(maps.relu_(), weight.permute(0, 3, 1, 2), bias, stride)
+    return spatial_softmax(maps)

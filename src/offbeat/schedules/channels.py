@@ -44,6 +44,11 @@ class BatchSlots:
         """Slots that can be used."""
         return len(self._filled)
 
+    @property
+    def upcoming(self) -> Batch | None:
+        """The batch that would be taken next, if there is one."""
+        return self.batches[self._filled[0]] if self._filled else None
+
     def claim(self) -> int:
         """Take the free slot that waited longest, to fill it. Raises: IndexError when none is free."""
         return self._free.popleft()
@@ -63,7 +68,7 @@ class BatchSlots:
     def state_dict(self) -> dict[str, Any]:
         """Order of the slots, and the contents of those that are not free."""
         held = [slot for slot in range(len(self.batches)) if slot not in self._free]
-        contents = {slot: {f.name: getattr(self.batches[slot], f.name).copy() for f in fields(Batch)} for slot in held}
+        contents = {slot: {name: a.copy() for name, a in _arrays(self.batches[slot])} for slot in held}
         return {"free": list(self._free), "filled": list(self._filled), "contents": contents}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -73,6 +78,12 @@ class BatchSlots:
         for slot, arrays in state["contents"].items():
             for name, array in arrays.items():
                 np.copyto(getattr(self.batches[int(slot)], name), array)
+
+
+def _arrays(batch: Batch) -> list[tuple[str, NDArray[Any]]]:
+    """The arrays of a batch that hold something, with their names."""
+    arrays = [(f.name, getattr(batch, f.name)) for f in fields(Batch)]
+    return [(name, array) for name, array in arrays if array.size]
 
 
 class WeightBuffer:

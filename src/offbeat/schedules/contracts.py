@@ -23,7 +23,7 @@ class Env(Protocol):
         ...
 
     def send(self, action: FloatArray) -> None:
-        """The command (7,) leaves now."""
+        """The command (N,) leaves now."""
         ...
 
     def receive(self) -> StepResult:
@@ -39,7 +39,7 @@ class Policy(Protocol):
     """From observations to actions, with weights that can be replaced whole."""
 
     def act(self, observation: Observation, deterministic: bool = False) -> FloatArray:
-        """An action (7,) in [-1, 1]."""
+        """An action (N,) in [-1, 1]."""
         ...
 
     def weights(self) -> NDArray[np.float32]:
@@ -59,8 +59,8 @@ class Learner(Protocol):
         """The policy with the learner's own weights."""
         ...
 
-    def update(self, batch: Batch) -> dict[str, float]:
-        """One gradient update; returns its metrics."""
+    def update(self, batch: Batch, upcoming: Batch | None = None) -> dict[str, float]:
+        """One gradient update; returns its metrics. upcoming: the batch of the next update, if it is known."""
         ...
 
 

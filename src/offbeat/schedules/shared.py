@@ -53,15 +53,26 @@ class SharedSlots:
     A count is stored after what it counts, and a bell is rung after the count.
     """
 
-    def __init__(self, size: int, stack: int, height: int, width: int, steps: int = 1, slots: int = 2) -> None:
+    def __init__(
+        self,
+        size: int,
+        stack: int,
+        height: int,
+        width: int,
+        steps: int = 1,
+        slots: int = 2,
+        joints: int = 7,
+        named: bool = False,
+    ) -> None:
         """`slots` of a batch each, all free; give 2 to sample while updating.
 
         size: transitions in a batch. stack: S, images in an observation. height, width: pixels. steps: that a
-        transition spans at most. Raises: OffbeatError when there are no slots or no memory for them.
+        transition spans at most. joints: of the arm. named: batches name their frames instead of holding them.
+        Raises: OffbeatError when there are no slots or no memory for them.
         """
         if slots < 1:
             raise OffbeatError(f"SharedSlots got {slots} slots: give at least 1, or 2 to sample while updating.")
-        one = Batch.empty(size, stack, height, width, steps)  # never touched, so it takes no memory
+        one = Batch.empty(size, stack, height, width, steps, joints, named)  # never touched, so it takes no memory
         arrays = {f.name: getattr(one, f.name) for f in fields(Batch)}
         layout = {f"{name} {slot}": (a.shape, a.dtype) for slot in range(slots) for name, a in arrays.items()}
         counts = {name: ((1,), np.int64) for name in ("claimed", "filled", "taken", "given_back")}
@@ -85,6 +96,11 @@ class SharedSlots:
     def filled(self) -> int:
         """Slots that can be used."""
         return _count(self._filled) - _count(self._taken)
+
+    @property
+    def upcoming(self) -> Batch | None:
+        """The batch that would be taken next, if there is one; for the process that takes."""
+        return self.batches[_count(self._taken) % self._slots] if self.filled else None
 
     def wait_free(self, timeout_s: float) -> bool:
         """Wait until a slot can be filled; False when `timeout_s` (s) have passed."""
@@ -289,22 +305,6 @@ class Board:
         pairs = min(len(self._sampled), len(self._updated))
         runs = [queue.popleft() for queue in (self._sampled, self._updated) for _ in range(pairs)]
         return sorted(runs, key=lambda run: run.end_s)
-
-
-def pin(batch: Batch) -> bool:
-    """Lock the memory of a batch in place so that the GPU of this process fetches from it by itself.
-
-    Returns False where there is no GPU or its driver refuses; the batch can be used all the same. Copies from pinned
-    memory may still run when the call that asked for them has returned: give a slot back only after something that
-    waits for the GPU, as a learner does when it reads its new weights.
-    """
-    import torch
-
-    if not torch.cuda.is_available():
-        return False
-    register = torch.cuda.cudart().cudaHostRegister
-    arrays = [getattr(batch, f.name) for f in fields(Batch)]
-    return all(int(register(array.ctypes.data, array.nbytes, 0)) == 0 for array in arrays)
 
 
 def _count(array: NDArray[np.int64]) -> int:

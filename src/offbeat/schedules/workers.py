@@ -102,7 +102,7 @@ class UpdateWorker:
     def start(self) -> None:
         """Make one update from the batch that waited longest."""
         self._slot = self._slots.take()
-        self._metrics = self._learner.update(self._slots.batches[self._slot])
+        self._metrics = self._learner.update(self._slots.batches[self._slot], self._slots.upcoming)
 
     def finish(self) -> None:
         """Give the slot back and publish the new weights."""

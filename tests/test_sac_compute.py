@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from offbeat.build import _frames_bytes, build_replay, keeps_frames
+from offbeat.config import ComputeConfig, RunConfig, make_config
+from offbeat.errors import ConfigError
+from offbeat.sac import compute
+from offbeat.sac.compute import resolve
+from offbeat.sac.convolution import convolve
+
+
+def test_auto_becomes_what_the_machine_has_and_a_profile_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = ComputeConfig(device="cpu")
+    for has, precision in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has}, raising=False)
+        assert resolve(auto) == ComputeConfig(device="cpu", precision=precision, compile="off")  # type: ignore[arg-type]
+    assert resolve(auto, {"precision": "bfloat16"}).precision == "bfloat16"
+    assert resolve(ComputeConfig(device="cpu", precision="float32"), {"precision": "bfloat16"}).precision == "float32"
+
+
+def test_what_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match=r"torch finds no GPU here: use --compute.device cpu"):
+        resolve(ComputeConfig(device="cuda"))
+    monkeypatch.setattr(compute, "has_compiler", lambda: False)
+    with pytest.raises(ConfigError, match="no C\\+\\+ compiler"):
+        resolve(ComputeConfig(device="cpu", compile="on"))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("stride", [(2, 2), (1, 1), (1, 2, 2)])
+def test_convolution_and_relu_in_one_equal_the_two_apart(precision: torch.dtype, stride: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    size = (3,) * len(stride)
+    maps = torch.randn((4, 5, *(9,) * len(stride)), generator=generator).to(precision).requires_grad_()
+    weight = torch.randn((6, 5, *size), generator=generator).to(precision).requires_grad_()
+    bias = torch.randn(6, generator=generator).to(precision).requires_grad_()
+    apart = (functional.conv2d if len(stride) == 2 else functional.conv3d)(maps, weight, bias, stride).relu()
+    joined = convolve(maps, weight, bias, stride, relu=True)
+    assert torch.equal(apart, joined) and (joined == 0).any()
+    back = torch.randn(joined.shape, generator=generator).to(precision)
+    for one, two in zip(*(torch.autograd.grad(y, (maps, weight, bias), back) for y in (apart, joined)), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(("free_gb", "resident"), [(7.3, "on"), (7.1, "off"), (0.0, "off")])
+def test_a_gpu_keeps_the_frames_that_it_has_room_for(
+    free_gb: float, resident: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(compute, "_free_bytes", lambda: int(free_gb * 1e9))
+    assert resolve(ComputeConfig(), frames_bytes=4_000_000_000).resident_frames == resident
+    assert resolve(ComputeConfig(resident_frames="on"), frames_bytes=10**15).resident_frames == "on"
+
+
+def test_a_cpu_keeps_no_copy_of_the_frames() -> None:
+    assert resolve(ComputeConfig(device="cpu"), frames_bytes=1).resident_frames == "auto"
+    assert not keeps_frames(RunConfig(compute=ComputeConfig(device="cpu")))
+
+
+def test_frames_are_as_many_as_the_replay_holds() -> None:
+    config = make_config(replay_s=400.0)
+    assert _frames_bytes(config) == build_replay(config).frames.nbytes
