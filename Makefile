@@ -8,7 +8,7 @@ OUT    ?=
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format clean
+.PHONY: help setup demo test test-slow bench lint format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ test: setup ## run the tests, all but the slow ones (ARGS goes to pytest)
 
 test-slow: setup ## run the slow test: forty rounds of killing processes of a live run
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+
+BENCHES := update act sample simulate study
+
+bench: setup ## measure speed against its floors and write the tables of benchmarks/README.md (below 15 minutes)
+	@for name in $(BENCHES); do echo "bench_$$name"; $(VENV)/bin/python benchmarks/bench_$$name.py || exit 1; done
+	$(VENV)/bin/python benchmarks/common.py
 
 lint: setup ## ruff, formatting, types
 	$(VENV)/bin/ruff check .

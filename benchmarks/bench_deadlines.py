@@ -2,8 +2,9 @@
 
     python benchmarks/bench_deadlines.py [--minutes 10] [--realtime] [--json benchmarks/out/deadlines.json]
 
-ours: the interaction sleeps to absolute deadlines on the wall clock, spins through the last half millisecond and
-collects garbage between episodes only; the learner has a process of its own, which stands back (nice 5).
+ours: the interaction sleeps to absolute deadlines on the wall clock, spins through the last half millisecond, has the
+shortest time slices and collects garbage between episodes only; the learner has a process of its own, which stands
+back (nice 5).
 plain: one process sleeps for what is left of each cycle; the learner is a thread in it. Its deadline is counted from
 the end of its own last cycle, so it is forgiven all drift, which is reported beside it.
 
@@ -31,14 +32,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from offbeat.build import build_batch, build_learner
 from offbeat.config import RunConfig, make_config
 from offbeat.machine import usable_cores
 from offbeat.timing.clock import CycleGrid, is_missed
-from offbeat.timing.realtime import collect_between_episodes, try_realtime
+from offbeat.timing.realtime import collect_between_episodes, take_short_slices, try_realtime
 from offbeat.timing.summary import percentiles
 from offbeat.timing.wall import WallClock
-from offbeat.types import PROPRIOCEPTION, Batch, Observation
+from offbeat.types import Observation
 
 CYCLE_S, EPISODE_CYCLES, TURN_S, START_S = 0.04, 150, 60.0, 120.0
 GARBAGE = 200  # little cycles of objects made in each loaded cycle
@@ -47,10 +50,7 @@ PROCESSES = multiprocessing.get_context("spawn")
 
 def make_learner(config: RunConfig) -> Callable[[], object]:
     """One update of the cpu-scale learner on random batches."""
-    from offbeat.sac.learner import Learner
-
-    learner, rng = Learner(config.sac, config.env, seed=0, threads=1), np.random.default_rng(0)
-    batch = Batch.empty(config.sac.batch_size, config.env.stack, config.env.height, config.env.width)
+    learner, batch, rng = build_learner(config, threads=1), build_batch(config), np.random.default_rng(0)
     batch.frames[:] = rng.integers(0, 256, batch.frames.shape, dtype=np.uint8)
     batch.action[:] = rng.uniform(-1, 1, batch.action.shape)
     return lambda: learner.update(batch)
@@ -60,10 +60,12 @@ def make_act(config: RunConfig) -> Callable[[], object]:
     """One action of the cpu-scale policy on a random observation."""
     from offbeat.sac.policy import Policy
 
+    # One thread each way, as a run does: a second one waits for a core that the learner has, tens of milliseconds long.
+    torch.set_num_threads(1)
     policy = Policy(config.sac, config.env, seed=0)
     shape = (config.env.height, config.env.width, 3 * config.env.stack)
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    observation = Observation(image=image, proprioception=np.zeros(PROPRIOCEPTION, np.float32))
+    observation = Observation(image=image, proprioception=np.zeros(config.env.proprioception, np.float32))
     return lambda: policy.act(observation)
 
 
@@ -126,6 +128,7 @@ def run_ours(seconds: float, loaded: bool, realtime: bool) -> dict[str, Any]:
     count, act, late_s, missed = PROCESSES.Value("q", 0), make_act(make_config(scale="cpu")), [], 0
     with beside(learn_beside, count), collect_between_episodes() as collect:
         wait_for_learner(count)
+        take_short_slices()
         granted = {attempt.name: attempt.found for attempt in try_realtime()} if realtime else {}
         clock, grid, before = WallClock(), CycleGrid(CYCLE_S), count.value
         while clock.now() < seconds:

@@ -33,7 +33,7 @@ from offbeat.config import EnvConfig, make_config
 from offbeat.replay import FrameReplay, memory_map
 from offbeat.schedules.shared import SharedSlots
 from offbeat.shared_memory import Doorbell
-from offbeat.types import JOINTS, PROPRIOCEPTION, ImageArray
+from offbeat.types import ImageArray
 
 TIMEOUT_S = 60.0
 PAGE = 4096
@@ -52,7 +52,7 @@ class StackedReplay:
             self.images[..., 3 * i : 3 * i + 3] = frames[i : count + i]
             self.next_images[..., 3 * i : 3 * i + 3] = frames[i + 1 : count + i + 1]
         rng = np.random.default_rng(1)
-        widths = (PROPRIOCEPTION, PROPRIOCEPTION, JOINTS, 1, 1)
+        widths = (env.proprioception, env.proprioception, env.joints, 1, 1)
         self.numbers = [rng.standard_normal((count, width)).astype(np.float32) for width in widths]
 
     def sample(self, rng: np.random.Generator, size: int) -> tuple[NDArray[Any], ...]:
@@ -61,9 +61,10 @@ class StackedReplay:
         return tuple(array[rows] for array in (self.images, self.next_images, *self.numbers))
 
 
-def fill(replay: FrameReplay, frames: ImageArray, stack: int) -> None:
+def fill(replay: FrameReplay, frames: ImageArray, env: EnvConfig) -> None:
     """Store an episode that shows `frames`."""
-    proprioception, action = np.zeros(PROPRIOCEPTION, np.float32), np.zeros(JOINTS, np.float32)
+    proprioception, action = np.zeros(env.proprioception, np.float32), np.zeros(env.joints, np.float32)
+    stack = env.stack
     for last in range(stack - 1, len(frames)):
         image = np.concatenate(list(frames[last - stack + 1 : last + 1]), axis=-1)
         if last == stack - 1:
@@ -101,7 +102,7 @@ def measure(setting: str, transitions: int, rounds: int, folder: Path) -> dict[s
     frames = rng.integers(0, 256, (transitions + env.stack, *shape), dtype=np.uint8)
     stacked = StackedReplay(frames, env)
     replay = FrameReplay(transitions, env.stack, env.height, env.width, memory_map(folder / setting))
-    fill(replay, frames, env.stack)
+    fill(replay, frames, env)
     flat = frames.reshape(len(frames), -1)
     there = np.zeros((size * (env.stack + 1), flat.shape[1]), np.uint8)
 

@@ -1,23 +1,8 @@
-"""Updates a second of the learner on one CPU core, against the same update done the plain way.
-
-    python benchmarks/bench_update_cpu.py [--seconds 5] [--json FILE]
-
-The plain way is how most public code writes this algorithm: five encoder passes (actor and critics encode for
-themselves), critics one after the other, three losses with a backward pass and an optimizer each, contiguous images,
-crops cut in a loop. Both do the same mathematics; the ratio comes first. One act is timed too.
-"""
+"""The other ways to make the same update: Soft Actor-Critic as most public code writes it, and Stable-Baselines3's."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,19 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from offbeat.config import EnvConfig, SACConfig, make_config
+from offbeat.config import EnvConfig, SACConfig
 from offbeat.sac.augment import draw_offsets
-from offbeat.sac.learner import Learner
 from offbeat.sac.losses import actor_loss, critic_loss, soft_target, squashed_gaussian, temperature_loss
 from offbeat.sac.networks import Layout, act_distribution, initial_weights, spatial_softmax, unpack
-from offbeat.types import Batch, Observation
+from offbeat.types import Batch
 
 
 class PlainLearner:
     """The same update, written loss by loss with torch.nn's usual layouts."""
 
     def __init__(self, config: SACConfig, env: EnvConfig) -> None:
-        self.config, self.layout = config, Layout(config, env)
+        self.config, self.layout, self.stack = config, Layout(config, env), env.stack
         parts = unpack(initial_weights(self.layout, 0), self.layout.critics, self.layout.encoder, self.layout.actor)
         own = [[t.clone().requires_grad_() for layer in part for t in layer] for part in parts]
         self.critics: Any
@@ -91,7 +75,7 @@ class PlainLearner:
     def update(self, batch: Batch) -> None:
         frames, reward = torch.from_numpy(batch.frames), torch.from_numpy(batch.reward)
         state, next_state = torch.from_numpy(batch.proprioception), torch.from_numpy(batch.next_proprioception)
-        images, next_images = self.crop(frames[:, :-1]), self.crop(frames[:, 1:])
+        images, next_images = self.crop(frames[:, : self.stack]), self.crop(frames[:, -self.stack :])
         online, target_layers = (self.critics, self.encoder), (self.target_critics, self.target_encoder)
         temperature = self.log_temperature.detach().exp()
         with torch.no_grad():
@@ -102,73 +86,71 @@ class PlainLearner:
         self.step(0, critic_loss(self.values(online, images, state, torch.from_numpy(batch.action)), target))
         action, log_prob = self.act(images, state)
         self.step(1, actor_loss(log_prob, self.values(online, images, state, action), temperature))
-        self.step(2, temperature_loss(self.log_temperature, log_prob.detach(), self.config.target_entropy))
+        self.step(2, temperature_loss(self.log_temperature, log_prob.detach(), self.config.entropy_target(7)))
         for own, new in zip(self.target, self.trained, strict=True):
             own.lerp_(new.detach(), self.config.polyak)
 
 
-def random_batch(size: int, env: EnvConfig) -> Batch:
-    """A batch of noise."""
-    rng = np.random.default_rng(0)
-    batch = Batch.empty(size, env.stack, env.height, env.width)
-    batch.frames[:] = rng.integers(0, 256, batch.frames.shape, dtype=np.uint8)
-    batch.action[:] = rng.uniform(-1, 1, batch.action.shape)
-    batch.reward[:] = rng.uniform(0, 6, size)
-    batch.discount[:] = 0.99
-    return batch
+def make_sb3_update(config: SACConfig, env: EnvConfig, batch: Batch) -> Callable[[], object]:
+    """One gradient step of Stable-Baselines3's SAC from `batch`. Needs the extra "bench"."""
+    import gymnasium
+    from gymnasium import spaces
+    from stable_baselines3 import SAC
+    from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+    from stable_baselines3.common.type_aliases import DictReplayBufferSamples
+
+    channels, features = 3 * env.stack, 2 * config.filters
+
+    class Extractor(BaseFeaturesExtractor):
+        """The paper's encoder, joined with the proprioception; images come scaled to [0, 1]."""
+
+        def __init__(self, space: spaces.Dict) -> None:
+            super().__init__(space, features + env.proprioception)
+            inputs = [channels] + [config.filters] * (len(config.strides) - 1)
+            self.layers = torch.nn.ModuleList(
+                torch.nn.Conv2d(n, config.filters, 3, stride) for n, stride in zip(inputs, config.strides, strict=True)
+            )
+
+        def forward(self, observation: dict[str, Tensor]) -> Tensor:
+            maps = observation["image"]
+            for index, layer in enumerate(self.layers):
+                maps = layer(maps.relu() if index else maps)
+            return torch.cat((spatial_softmax(maps), observation["proprioception"]), 1)
+
+    class Env(gymnasium.Env[Any, Any]):
+        observation_space = spaces.Dict(
+            image=spaces.Box(0, 255, (channels, env.height, env.width), np.uint8),
+            proprioception=spaces.Box(-10, 10, (env.proprioception,), np.float32),
+        )
+        action_space = spaces.Box(-1, 1, (env.joints,), np.float32)
+
+    model = SAC(
+        "MultiInputPolicy",
+        Env(),
+        learning_rate=config.learning_rate,
+        batch_size=config.batch_size,
+        tau=config.polyak,
+        buffer_size=1,
+        device="cpu",
+        policy_kwargs={
+            "net_arch": list(config.hidden),
+            "features_extractor_class": Extractor,
+            "share_features_extractor": True,
+        },
+    )
+    model.set_logger(_Silent())
+    stacked = torch.from_numpy(batch.frames).permute(0, 1, 4, 2, 3)
+    images = [part.flatten(1, 2).contiguous() for part in (stacked[:, : env.stack], stacked[:, -env.stack :])]
+    states = (torch.from_numpy(batch.proprioception), torch.from_numpy(batch.next_proprioception))
+    now, after = ({"image": i, "proprioception": s} for i, s in zip(images, states, strict=True))
+    reward = torch.from_numpy(batch.reward)[:, None]
+    sample = DictReplayBufferSamples(now, torch.from_numpy(batch.action), after, torch.zeros_like(reward), reward)
+    model.replay_buffer.sample = lambda *_, **__: sample
+    return lambda: model.train(gradient_steps=1, batch_size=config.batch_size)
 
 
-def alternate(calls: Sequence[Callable[[], object]], seconds: float) -> list[list[float]]:
-    """Milliseconds of each call, taken in turns so that a busy machine disturbs all alike; at least 5 each."""
-    times: list[list[float]] = [[] for _ in calls]
-    for call in calls:
-        call()
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end or len(times[0]) < 5:
-        for call, own in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            own.append(1000 * (time.perf_counter() - start))
-    return times
+class _Silent:
+    """A logger that keeps nothing."""
 
-
-def measure(name: str, config: SACConfig, env: EnvConfig, seconds: float) -> dict[str, object]:
-    """One row of the table: updates a second of both learners (median, and the spread as quartiles), and one act."""
-    learner, plain = Learner(config, env, 0, threads=1), PlainLearner(config, env)
-    batch = random_batch(config.batch_size, env)
-    image = np.zeros((env.height, env.width, 3 * env.stack), np.uint8)
-    seen: Observation = {"image": image, "proprioception": np.zeros(21, np.float32)}
-    calls = (lambda: learner.update(batch), lambda: plain.update(batch), lambda: learner.policy.act(seen))
-    ours, theirs, act = alternate(calls, seconds)
-    low, median, high = statistics.quantiles(ours, n=4)
-    return {
-        "scale": name,
-        "ratio": round(statistics.median(theirs) / median, 2),
-        "updates_per_s": round(1000 / median, 1),
-        "update_ms_quartiles": [round(value, 2) for value in (low, median, high)],
-        "plain_updates_per_s": round(1000 / statistics.median(theirs), 1),
-        "act_ms": round(statistics.median(act), 3),
-    }
-
-
-def main() -> None:
-    """Measure both scales and print them as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="time to spend on each scale (s)")
-    parser.add_argument("--json", type=Path, help="also write the result here")
-    arguments = parser.parse_args()
-    cpu, paper = make_config(scale="cpu"), make_config(scale="paper")
-    # The paper's four convolutions and minibatch on one core, with small linear layers: the images are what costs.
-    rows = [
-        measure("cpu: 64x36, batch 64", cpu.sac, cpu.env, arguments.seconds),
-        measure("160x90, batch 128", replace(paper.sac, hidden=(256, 256)), paper.env, arguments.seconds),
-    ]
-    machine = {"processor": platform.machine(), "cores": os.cpu_count(), "torch": torch.__version__}
-    text = json.dumps({"machine": machine, "threads": 1, "rows": rows}, indent=2)
-    print(text)
-    if arguments.json:
-        arguments.json.write_text(text + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    def record(self, *_: object, **__: object) -> None:
+        """Forget."""

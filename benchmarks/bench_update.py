@@ -1,0 +1,187 @@
+"""What an update costs on a CPU: ours, ours without its fast ways, a straightforward one, and Stable-Baselines3's.
+
+    python benchmarks/bench_update.py [--seconds 6] [--rounds 2] [--threads 1 2] [--json benchmarks/out/update.json]
+
+plain         Soft Actor-Critic with crops as most public code writes it, in eager float32: five encoder passes, critics
+              one after the other, three losses with a backward pass and an optimizer each, crops cut in a loop
+sb3           Stable-Baselines3's SAC (MultiInputPolicy) with the same convolutions, spatial softmax and hidden layers,
+              one encoder shared by actor and critics, no crops; its replay is bypassed
+ours-float32  our learner with every fast way switched off: float32, no memory kept
+ours          our learner as `auto` chooses on this machine
+
+All learn from random batches of one size that are already there, one update at a time, each way in a process of its own
+with so many threads; the ways take turns. The floor is the arithmetic of the networks over the measured peak of a
+large matrix product.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from plain_sac import PlainLearner, make_sb3_update
+
+from offbeat.build import build_batch, build_learner, resolve_compute
+from offbeat.config import ComputeConfig, RunConfig, make_config
+from offbeat.sac.networks import KERNEL, TWINS, Layout
+from offbeat.timing.profile import load_profile
+from offbeat.types import Batch
+
+WAYS = ("plain", "sb3", "ours-float32", "ours")
+SCALES = {"cpu": ("async-base", "cpu"), "160x90": ("async-base", "paper"), "320x180": ("async-highres", "paper")}
+LEAST = 3  # updates that count, however long they take
+
+
+def make_run(scale: str, way: str) -> RunConfig:
+    """The configuration of a scale, computed in one of our ways."""
+    setting, size = SCALES[scale]
+    compute = ComputeConfig(device="cpu")
+    if way == "ours-float32":
+        compute = ComputeConfig(device="cpu", precision="float32", compile="off", keep_memory=False)
+    return resolve_compute(make_config(setting, scale=size, preset="paper", compute=compute), load_profile("zero"))
+
+
+def random_batch(config: RunConfig) -> Batch:
+    """A batch of noise."""
+    rng, batch = np.random.default_rng(0), build_batch(config)
+    batch.frames[:] = rng.integers(0, 256, batch.frames.shape, dtype=np.uint8)
+    batch.action[:] = rng.uniform(-1, 1, batch.action.shape)
+    batch.reward[:] = rng.uniform(0, 6, batch.reward.shape)
+    batch.discount[:] = 0.99
+    return batch
+
+
+def make_update(scale: str, way: str, threads: int) -> Callable[[], object]:
+    """One update of a way; what it learns from is made before."""
+    config = make_run(scale, way)
+    batch = random_batch(config)
+    torch.set_num_threads(threads)
+    if way == "plain":
+        plain = PlainLearner(config.sac, config.env)
+        return lambda: plain.update(batch)
+    if way == "sb3":
+        return make_sb3_update(config.sac, config.env, batch)
+    learner = build_learner(config, threads)
+    return lambda: learner.update(batch)
+
+
+def time_updates(scale: str, way: str, threads: int, seconds: float) -> list[float]:
+    """Milliseconds of each update over `seconds`, after two that do not count."""
+    update, took_ms = make_update(scale, way, threads), []
+    update()
+    update()
+    end_s = time.perf_counter() + seconds
+    while len(took_ms) < LEAST or time.perf_counter() < end_s:
+        begin_s = time.perf_counter()
+        update()
+        took_ms.append(1e3 * (time.perf_counter() - begin_s))
+    return took_ms
+
+
+def run_child(scale: str, way: str, threads: int, seconds: float) -> list[float]:
+    """`time_updates` in a new interpreter."""
+    command = [sys.executable, __file__, "--child", scale, way, "--threads", str(threads), "--seconds", str(seconds)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    return list(json.loads(result.stdout.splitlines()[-1]))
+
+
+def count_operations(config: RunConfig) -> float:
+    """Multiplications and additions of one update with three encoder passes, forwards and backwards."""
+    layout, size, strides = Layout(config.sac, config.env), config.sac.batch_size, config.sac.strides
+    height, width, encoder, first = layout.crop.cropped_height, layout.crop.cropped_width, 0.0, 0.0
+    for (weight, _), stride in zip(layout.encoder, strides, strict=True):
+        height, width = (height - KERNEL) // stride + 1, (width - KERNEL) // stride + 1
+        encoder += 2 * math.prod(weight) * height * width * size
+        first = first or encoder  # the images need no gradient
+    critics = sum(2 * math.prod(weight) * size for weight, _ in layout.critics)
+    assert layout.critics[0][0][0] == TWINS  # both critics are in the product
+    actor = sum(2 * math.prod(weight) * size for weight, _ in layout.actor)
+    return (5 * encoder - first) + 6 * critics + 4 * actor
+
+
+def measure_peak(threads: int) -> dict[str, float]:
+    """Operations a second of a large matrix product in both precisions."""
+    torch.set_num_threads(threads)
+    peaks = {}
+    for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        a, took_s = torch.randn(2048, 2048).to(precision), []
+        for _ in range(6):
+            begin_s = time.perf_counter()
+            a @ a
+            took_s.append(time.perf_counter() - begin_s)
+        peaks[name] = 2 * 2048**3 / min(took_s)
+    return peaks
+
+
+def summarise(took_ms: list[float]) -> dict[str, float]:
+    """Median and quartiles (ms)."""
+    low, median, high = statistics.quantiles(took_ms, n=4)
+    return {"median_ms": median, "low_ms": low, "high_ms": high, "updates": len(took_ms)}
+
+
+def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
+    """A row for each scale."""
+    peaks, rows = measure_peak(threads), []
+    for scale in SCALES:
+        took_ms: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _ in range(rounds):
+            for way, own in took_ms.items():
+                own += run_child(scale, way, threads, seconds / rounds)
+        ways = {way: summarise(own) for way, own in took_ms.items()}
+        ours, config = ways["ours"]["median_ms"], make_run(scale, "ours")
+        floor_ms = 1e3 * count_operations(config) / peaks[config.compute.precision]
+        rows.append(
+            {
+                "scale": f"{scale}, batch {config.sac.batch_size}",
+                "threads": threads,
+                "times_plain": ways["plain"]["median_ms"] / ours,
+                "times_sb3": ways["sb3"]["median_ms"] / ours,
+                "updates_per_s": 1e3 / ours,
+                "precision": config.compute.precision,
+                "floor_ms": floor_ms,
+                "times_floor": ours / floor_ms,
+                "ways": ways,
+            }
+        )
+        row = rows[-1]
+        took = ", ".join(f"{way} {values['median_ms']:.1f} ms" for way, values in ways.items())
+        print(
+            f"{row['scale']}, {threads} threads: {row['times_plain']:.1f} x plain, {row['times_sb3']:.1f}x sb3, "
+            f"{row['times_floor']:.1f} x the floor ({floor_ms:.1f} ms), {row['updates_per_s']:.1f} a second; {took}",
+            flush=True,
+        )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=6.0, help="time of each way at each scale")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
+    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "out" / "update.json")
+    parser.add_argument("--child", nargs=2, metavar=("SCALE", "WAY"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        scale, way = arguments.child
+        print(json.dumps(time_updates(scale, way, arguments.threads[0], arguments.seconds)))
+        return
+    rows = [row for n in dict.fromkeys(arguments.threads) for row in measure(n, arguments.seconds, arguments.rounds)]
+    machine = {"cores": os.cpu_count(), "torch": torch.__version__}
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
