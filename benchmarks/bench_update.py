@@ -1,6 +1,6 @@
 """What an update costs on a CPU: ours, ours without its fast ways, a straightforward one, and Stable-Baselines3's.
 
-    python benchmarks/bench_update.py [--seconds 6] [--rounds 2] [--threads 1 2] [--json benchmarks/out/update.json]
+    python benchmarks/bench_update.py [--seconds 6] [--rounds 2] [--threads 1 2]
 
 plain         Soft Actor-Critic with crops as most public code writes it, in eager float32: five encoder passes, critics
               one after the other, three losses with a backward pass and an optimizer each, crops cut in a loop
@@ -25,9 +25,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 import torch
 from plain_sac import PlainLearner, make_sb3_update
@@ -40,6 +40,11 @@ from offbeat.types import Batch
 
 WAYS = ("plain", "sb3", "ours-float32", "ours")
 SCALES = {"cpu": ("async-base", "cpu"), "160x90": ("async-base", "paper"), "320x180": ("async-highres", "paper")}
+NOTES = (
+    "- Medians and quartiles. The floor counts the networks' arithmetic alone; the rest is what surrounds it: at the "
+    "cpu scale some 250 operations of a few microseconds each and convolutions of 16 filters, too narrow for the "
+    "processor's widest products (they reach 60 to 130 of 209 billion operations a second, one by one).",
+)
 LEAST = 3  # updates that count, however long they take
 
 
@@ -165,12 +170,35 @@ def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def make_table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """The rows as text, ratios first."""
+    return [
+        {
+            "size": row["scale"],
+            "threads": str(row["threads"]),
+            "plain / ours": f"{row['times_plain']:.1f}",
+            "sb3 / ours": f"{row['times_sb3']:.1f}",
+            "ours": _spread(row["ways"]["ours"]),
+            "updates a second": f"{row['updates_per_s']:.1f}",
+            "ours, float32": _spread(row["ways"]["ours-float32"]),
+            "plain": _spread(row["ways"]["plain"]),
+            "sb3": _spread(row["ways"]["sb3"]),
+            "floor": f"{row['floor_ms']:.1f} ms, {row['precision']}",
+            "times the floor": f"{row['times_floor']:.1f}",
+        }
+        for row in rows
+    ]
+
+
+def _spread(way: dict[str, float]) -> str:
+    return f"{way['median_ms']:.1f} ms ({way['low_ms']:.1f} to {way['high_ms']:.1f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=6.0, help="time of each way at each scale")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, os.cpu_count() or 1])
-    parser.add_argument("--json", type=Path, default=Path(__file__).parent / "out" / "update.json")
     parser.add_argument("--child", nargs=2, metavar=("SCALE", "WAY"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -178,9 +206,7 @@ def main() -> None:
         print(json.dumps(time_updates(scale, way, arguments.threads[0], arguments.seconds)))
         return
     rows = [row for n in dict.fromkeys(arguments.threads) for row in measure(n, arguments.seconds, arguments.rounds)]
-    machine = {"cores": os.cpu_count(), "torch": torch.__version__}
-    arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2) + "\n")
+    common.save("update", make_table(rows), {"rows": rows}, NOTES)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 
 # A pixel as one item, so that numpy moves three bytes at once out of a stack.
 _PIXEL = np.dtype("V3")
-# A thread is worth waking for so many bytes.
-_PIECE_BYTES = 4 << 20
+_PIECE_BYTES = 4 << 20  # what a thread is worth waking for
 
 # Places in the counter array; the row numbers of the newest observation's stack follow from _STACK on.
 _ADDED, _FIRST, _ROWS, _STACK = range(4)
@@ -106,7 +106,7 @@ class FrameReplay:
         if min(capacity, stack, height, width, episode_steps, return_steps) < 1 or margin < 0:
             raise OffbeatError("A replay needs sizes and steps of 1 or more, and a margin of 0 or more.")
         self.return_steps = return_steps
-        self._threads, self._pool = threads, ThreadPoolExecutor(threads)
+        self._threads, self._pool = threads, ThreadPoolExecutor(max(1, threads - 1))
         self._share = Fraction(sample_share).limit_denominator(10**6)
         self._steps = np.arange(return_steps)
         self._discounts = np.float32(discount) ** np.arange(return_steps + 1, dtype=np.float32)
@@ -242,14 +242,14 @@ class FrameReplay:
 
     def _gather(self, rows: NDArray[np.int64], out: ImageArray) -> None:
         """Copy these rows of the store (R,) into `out` (R, bytes of an image), on as many threads as pay."""
-        pieces = min(self._threads, 1 + out.nbytes // _PIECE_BYTES)
-        edges = [len(rows) * piece // pieces for piece in range(pieces + 1)]
-
-        def copy(begin: int, end: int) -> None:
-            # mode="clip" writes into `out` directly; the default copies through a buffer.
-            np.take(self._frames, rows[begin:end], axis=0, out=out[begin:end], mode="clip")
-
-        list((self._pool.map if pieces > 1 else map)(copy, edges[:-1], edges[1:]))
+        count = min(self._threads, 1 + out.nbytes // _PIECE_BYTES)
+        edges = [len(rows) * k // count for k in range(count + 1)]
+        parts: list[Any] = [(self._frames, rows[i:j], 0, out[i:j], "clip") for i, j in pairwise(edges)]
+        take: Callable[..., Any] = np.take  # "clip": straight into `out`
+        beside = [self._pool.submit(take, *part) for part in parts[1:]]
+        take(*parts[0])
+        for piece in beside:
+            piece.result()
 
     def _draw(self, rng: np.random.Generator, first: int, added: int, size: int) -> NDArray[np.int64]:
         """Numbers (size,) from first to added - 1, drawn uniformly from those that may be sampled."""

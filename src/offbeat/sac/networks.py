@@ -155,15 +155,16 @@ def make_generator(seed: int, stream: str, device: torch.device | str = "cpu") -
 def lower(flat: Tensor, precision: torch.dtype, *parts: LayerShapes) -> tuple[Layers, ...]:
     """`unpack`, with what is multiplied most in a lower precision.
 
-    The flat vector is converted at once. Two layers stay as they are: a first convolution, which `encode` scales before
-    converting it, and a last linear layer, whose sums are values and log-densities, where eight bits would be seen.
+    The flat vector is converted at once. Three layers stay as they are, where eight bits would be seen: a
+    last convolution, whose maps are exponents of a softmax, a last linear layer, whose sums are values and
+    log-densities, and a first convolution, which `encode` scales before converting it.
     """
     full = unpack(flat, *parts)
     if precision == flat.dtype:
         return full
     low = unpack(flat.to(precision), *parts)
     return tuple(
-        (whole[0], *part[1:]) if whole[0][0].dim() == _CONVOLUTION_DIM else (*part[:-1], whole[-1])
+        (*whole[:1], *part[1:-1], *whole[1:][-1:]) if whole[0][0].dim() == _CONVOLUTION_DIM else (*part[:-1], whole[-1])
         for whole, part in zip(full, low, strict=True)
     )
 
@@ -191,7 +192,7 @@ def encode(layers: Layers, images: Tensor, strides: Sequence[int]) -> Tensor:
     images, weight = images.permute(0, 4, 1, 2, 3), weight.permute(0, 4, 1, 2, 3)
     maps = convolve(images, weight, bias, stride, relu=bool(rest)).squeeze(2)
     for index, ((weight, bias), step) in enumerate(zip(rest, strides[1:], strict=True), start=1):
-        maps = convolve(maps, weight.permute(0, 3, 1, 2), bias, (step, step), relu=index < len(rest))
+        maps = convolve(maps.to(weight.dtype), weight.permute(0, 3, 1, 2), bias, (step, step), relu=index < len(rest))
     return spatial_softmax(maps.to(torch.float32))
 
 
