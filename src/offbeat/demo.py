@@ -32,6 +32,7 @@ from rich.text import Text
 from offbeat.config import RunConfig, make_config
 from offbeat.errors import RunError
 from offbeat.report import write_report
+from offbeat.signals import end_processes
 
 log = logging.getLogger(__name__)
 
@@ -216,15 +217,7 @@ def _check(side: Side) -> None:
 
 def _stop(sides: Sequence[Side]) -> None:
     """End what still runs: first as Ctrl-C would, so that it can close its files, then for good."""
-    running = [side.process for side in sides if side.process and side.process.poll() is None]
-    for process in running:
-        process.send_signal(signal.SIGINT)
-    for process in running:
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    end_processes([side.process for side in sides if side.process], signal.SIGINT, _STOP_S)
 
 
 def _make_films(sides: Sequence[Side]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -39,3 +41,16 @@ class StopSignals:
     def _catch(self, number: int, _: FrameType | None) -> None:
         self._number = number
         signal.signal(number, self._before.pop(number))
+
+
+def end_processes(processes: Iterable[subprocess.Popen[bytes]], number: signal.Signals, patience_s: float) -> None:
+    """Ask processes to end by a signal, all at once, and kill those that have not ended `patience_s` later each."""
+    running = [process for process in processes if process.poll() is None]
+    for process in running:
+        process.send_signal(number)
+    for process in running:
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -209,10 +209,9 @@ def spatial_softmax(maps: Tensor) -> Tensor:
 @cache
 def place_grid(height: int, width: int, device: torch.device) -> Tensor:
     """x and y of every place of a map, (2, h w), in [-1, 1]; an axis of one place is at 0."""
-    with torch.inference_mode(False):  # whoever acts may be the first to ask, and whoever learns keeps it for gradients
-        y = torch.linspace(-1, 1, height, device=device) if height > 1 else torch.zeros(1, device=device)
-        x = torch.linspace(-1, 1, width, device=device) if width > 1 else torch.zeros(1, device=device)
-        return torch.stack((x.repeat(height), y.repeat_interleave(width)))
+    y = torch.linspace(-1, 1, height, device=device) if height > 1 else torch.zeros(1, device=device)
+    x = torch.linspace(-1, 1, width, device=device) if width > 1 else torch.zeros(1, device=device)
+    return torch.stack((x.repeat(height), y.repeat_interleave(width)))
 
 
 def proprioception_scale(env: EnvConfig) -> tuple[Tensor, Tensor]:

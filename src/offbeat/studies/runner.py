@@ -18,6 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Protocol
 
+from offbeat.signals import end_processes
 from offbeat.studies.directory import copy_runs, open_study, sole_study
 from offbeat.studies.plan import Study, StudyRun, check_study
 from offbeat.studies.watch import Event, Watch, workload
@@ -164,15 +165,7 @@ class Processes:
 
     def stop(self) -> None:
         """Ask all processes to end, and end those that do not."""
-        processes = [process for _, process in self._running.values()]
-        for process in processes:
-            process.send_signal(signal.SIGTERM)
-        for process in processes:
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        end_processes([process for _, process in self._running.values()], signal.SIGTERM, _STOP_S)
         for stream in list(self._running):
             run, _ = self._running[stream]
             self._close(stream)
