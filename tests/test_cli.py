@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 
 from offbeat.cli import describe, main, parse
-from offbeat.config import make_config
+from offbeat.config import HardwareConfig, make_config
 from offbeat.run import read_config
 from offbeat.timing.profile import load_profile
 
@@ -56,6 +56,16 @@ def test_the_arm_has_a_short_name() -> None:
         assert "ur5e" in describe(config)
 
 
+def test_a_driver_has_short_names_and_brings_the_wall_clock() -> None:
+    said = ["train", "--robot", "json:loads", "--robot-host", "10.0.0.2", "--camera=/dev/video0", "--out", "x"]
+    config = parse(said).config
+    assert config.hardware == HardwareConfig(driver="json:loads", host="10.0.0.2", camera="/dev/video0")
+    assert (config.clock, config.env.robot) == ("wall", "panda")
+    assert parse([*said, "--env.robot", "ur5e"]).config.env.robot == "ur5e"
+    assert parse(["profile", "--robot=json:loads", "--out", "x"]).config.hardware.driver == "json:loads"
+    assert "driver json:loads, camera /dev/video0" in describe(config)
+
+
 def test_a_dry_run_ends_with_its_summary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     assert main(["train", "--setting", "sync-base", *DRY, "--seed", "3", "--out", str(out)]) == 0
@@ -89,7 +99,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "unknown scale": (["--scale", "moon"], "Unknown scale 'moon'"),
     "unknown preset": (["--preset", "mine"], "Unknown preset 'mine'"),
     "unknown schedule": (["--schedule", "never"], "Unknown schedule 'never'"),
-    "unknown robot": (["--robot", "ur6"], "invalid choice 'ur6'"),
+    "unknown robot": (["--robot", "ur6"], "Unknown robot 'ur6': use panda or ur5e (simulated), franka, ur, lerobot"),
+    "real robot, simulated time": (["--robot", "json:loads", "--clock", "virtual"], "needs the wall clock"),
+    "real robot, placed": (["--robot", "json:loads", "--no-dry", "--env.fast-reset"], "A real arm cannot be placed"),
+    "camera without a robot": (["--camera", "0"], "A camera or a host without a driver is no real arm"),
+    "no such module": (["--robot", "nowhere_at_all:make"], "There is no module nowhere_at_all here or installed"),
     "name without value": (["--setting"], "--setting"),
     "negative minutes": (["--minutes", "-3"], "minutes is -3.0: give a training time above 0 minutes"),
     "minutes not a number": (["--minutes", "nan"], "minutes is nan"),
@@ -189,18 +203,18 @@ def test_help_shows_everything_and_loads_nothing_heavy() -> None:
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "offbeat", "train", "--dry", "--minutes", "60000", "--out", str(out)],
-        env=ENVIRONMENT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    patience_s = time.monotonic() + 30
-    while not (out / "episodes.csv").exists() and process.poll() is None and time.monotonic() < patience_s:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    command = [sys.executable, "-m", "offbeat", "train", "--dry", "--minutes", "60000", "--out", str(out)]
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            patience_s = time.monotonic() + 30
+            while not (out / "episodes.csv").exists() and process.poll() is None and time.monotonic() < patience_s:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()  # one that does not heed Ctrl-C would take a core for hours
     assert said == f"Stopped. To go on from the last checkpoint: offbeat resume {out}\n"
     assert process.returncode == 130
     assert not (out / "summary.json").exists()

@@ -140,8 +140,6 @@ def test_one_worker_a_stage() -> None:
     clock.attach(Jobs(Stage.UPDATE, clock))
     with pytest.raises(ValueError, match="already has a worker for update"):
         clock.attach(Jobs(Stage.UPDATE, clock))
-    clock.detach_all()
-    clock.attach(Jobs(Stage.UPDATE, clock))
 
 
 def _costs(stages: list[Stage], seed: int = 7) -> dict[Stage, list[float]]:

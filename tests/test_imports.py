@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "offbeat"
 # Bottom first. `report` stands beside the layers: it reads run directories, and only the top shows what it made.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "types", "arms", "config", "config_parts", "timing", "machine", "shared_memory", "signals"}),
-    frozenset({"env", "dry", "replay", "sac", "robots", "tasks", "safety"}),
+    frozenset({"env", "dry", "replay", "sac", "robots", "tasks", "safety", "safety_limits"}),
     frozenset({"schedules"}),
     frozenset({"build"}),
     frozenset({"run", "directory", "checkpoint", "measure", "wall", "jobs"}),
@@ -38,13 +38,13 @@ MAY_IMPORT_REPORT = frozenset({"report"}) | LAYERS[-2] | LAYERS[-1]
 # Parts that must not know of each other: the agent knows no robot, the robot no agent, and schedules know only the
 # protocols they declare themselves.
 STRANGERS = (
-    ("sac", frozenset({"env", "dry", "robots", "tasks", "safety"})),
-    ("robots", frozenset({"env", "dry", "replay", "sac", "tasks", "safety"})),
-    ("tasks", frozenset({"env", "dry", "replay", "sac", "safety"})),
+    ("sac", frozenset({"env", "dry", "robots", "tasks", "safety", "safety_limits"})),
+    ("robots", frozenset({"env", "dry", "replay", "sac", "tasks", "safety", "safety_limits"})),
+    ("tasks", frozenset({"env", "dry", "replay", "sac", "safety", "safety_limits"})),
     ("safety", frozenset({"env", "dry", "replay", "sac", "tasks"})),
-    ("replay", frozenset({"env", "dry", "robots", "sac", "tasks", "safety"})),
+    ("replay", frozenset({"env", "dry", "robots", "sac", "tasks", "safety", "safety_limits"})),
     ("env", frozenset({"dry", "replay", "sac"})),
-    ("schedules", frozenset({"env", "dry", "replay", "robots", "sac", "tasks", "safety"})),
+    ("schedules", frozenset({"env", "dry", "replay", "robots", "sac", "tasks", "safety", "safety_limits"})),
 )
 
 # Where a heavy or optional library may be imported when a module loads; elsewhere only inside the function using it.

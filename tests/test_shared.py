@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import fields
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from spawning import spawned
 
 from offbeat.errors import OffbeatError
 from offbeat.schedules.channels import BatchSlots, WeightBuffer
@@ -26,18 +24,6 @@ from offbeat.types import Batch
 
 SIZES = (4, 3, 2, 5)  # transitions, stack, height, width
 TIMEOUT_S = 30.0
-
-
-@contextmanager
-def spawned(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
-    """A process that is dead afterwards, whatever happens."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
-    process.start()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.join()
 
 
 class CheckedPolicy:

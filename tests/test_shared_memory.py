@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spawning import spawned
 
 from offbeat.errors import OffbeatError
 from offbeat.shared_memory import Arena, Doorbell, Ring, SeqLock
 
 RECORD = [("number", "<i8"), ("values", "<f4", (1000,))]
 TIMEOUT_S = 30.0
-
-
-@contextmanager
-def spawned(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
-    """A process that is dead afterwards, whatever happens."""
-    process = multiprocessing.get_context("spawn").Process(target=target, args=arguments, daemon=True)
-    process.start()
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.join()
 
 
 def answer(arena: Arena, cell: SeqLock, ring: Ring, asked: Doorbell, answered: Doorbell) -> None:

@@ -27,7 +27,7 @@ def move_by_velocity(robot: Robot, clock: Clock, joint_rad: FloatArray, timeout_
             error = np.asarray(joint_rad) - robot.read_state().joint_rad
             if np.abs(error).max() <= tolerance_rad:
                 break
-            robot.command_velocity(np.clip(GAIN * error, -LIMIT_RAD_S, LIMIT_RAD_S))
+            robot.command_velocity(np.minimum(np.maximum(GAIN * error, -LIMIT_RAD_S), LIMIT_RAD_S))
             clock.sleep_until(start + tick / RATE_HZ)
     finally:
         robot.stop()

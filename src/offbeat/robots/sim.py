@@ -17,16 +17,13 @@ import numpy as np
 from offbeat.arms import ARMS
 from offbeat.config import EnvConfig
 from offbeat.errors import StaleFrameError
-from offbeat.robots.base import Placement
+from offbeat.robots.base import SCENE_SIZE, Placement
 from offbeat.robots.models import MODELS
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.render import Renderer, make_renderer
 from offbeat.robots.world import SceneConfig, build_model
 from offbeat.timing.clock import Clock
 from offbeat.types import FloatArray, Frame, ImageArray, RobotState
-
-SCENE_SIZE = (360, 480)
-"""Height and width of the second camera's images (pixels)."""
 
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 # Ramps leave a fifth of the arm's acceleration limits to what one joint's motion does to another.
@@ -100,7 +97,7 @@ class SimWorld:
         """Ramp to this joint velocity (N,) rad/s and hold it."""
         self.advance()
         change = np.asarray(joint_rad_s, float) - self.data.ctrl
-        steps = math.ceil(float(np.max(np.abs(change) / self._ramp)) - 1e-9)
+        steps = math.ceil(float((np.abs(change) / self._ramp).max()) - 1e-9)
         reach = self._ramp * np.arange(1, steps + 1)[:, None]
         self._path = self.data.ctrl + np.minimum(np.maximum(change, -reach), reach)
         self._ramp_step = 0
@@ -172,7 +169,7 @@ class SimRobot:
     def command_velocity(self, joint_rad_s: FloatArray) -> FloatArray:
         """Ramp to this velocity (N,) rad/s, clipped to the arm's limits, and hold it; returns what was sent."""
         limit_rad_s = self._world.arm.velocity_limit_rad_s
-        sent = np.clip(joint_rad_s, -limit_rad_s, limit_rad_s)
+        sent = np.minimum(np.maximum(joint_rad_s, -limit_rad_s), limit_rad_s)
         self._world.hold(sent)
         return sent
 

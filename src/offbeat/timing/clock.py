@@ -227,10 +227,6 @@ class VirtualClock:
         ranks = {stage: rank for rank, stage in enumerate(Stage)}
         self._seats.sort(key=lambda seat: ranks[seat.worker.stage])
 
-    def detach_all(self) -> None:
-        """Let go of every worker; stages that were running never end."""
-        self._seats.clear()
-
     def state_dict(self) -> dict[str, Any]:
         """Plain data from which the same future follows: time, random streams, stages that workers are in."""
         return {
