@@ -171,7 +171,7 @@ class VelocityFilter:
         wanted = np.minimum(np.maximum(command, lowest), highest)
         # An arm that lags still moves as measured, one that reports late already as commanded: plan for the faster.
         start = np.where(np.abs(measured) > np.abs(self._last), measured, self._last)
-        if not self._is_far(position, start, wanted) and self._excess(position, start, wanted).max() > _TOLERANCE:
+        if self._excess(position, start, wanted).max() > _TOLERANCE:
             brake = self._last * (1 - 1 / max(float(np.max(np.abs(self._last) / change)), 1.0))
             brake = np.minimum(np.maximum(brake, lowest), highest)
             wanted = self._restrain(position, start, wanted, brake, lowest, highest)
@@ -192,22 +192,6 @@ class VelocityFilter:
         lowest = np.minimum(np.maximum(self._last - change, -self._velocity), self._last + change)
         highest = np.maximum(np.minimum(self._last + change, self._velocity), self._last - change)
         return lowest, highest
-
-    def _is_far(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> bool:
-        """Whether no inner bound lies within reach of the plan, by a bound on its length: most plans need no walk.
-
-        Joint i turns by no more than the speed it begins or holds for the whole first ramp, or T |u_i| and what ramping
-        adds; the flange moves by no more than all turns at their longest levers.
-        """
-        seconds = stopping_time(velocity, self._change, self.horizon_s)
-        size, gap = np.abs(velocity), np.abs(start - velocity)
-        ramps = gap / self._acceleration
-        held = np.maximum(np.abs(start), size) * ramps.max()
-        turn = np.maximum(held, size * seconds + (gap * ramps + size * size / self._acceleration) / 2)
-        reach = float(turn @ self._arm.lever_m)
-        place = np.array([*position, *self._arm.flange_position(position.tolist())])
-        room = np.minimum(self._inner_upper - place, place - self._inner_lower)
-        return bool((room[: self._joints] >= turn).all() and (room[self._joints :] >= reach).all())
 
     def _excess(self, position: FloatArray, start: FloatArray, velocity: FloatArray) -> FloatArray:
         """How far the plan of a velocity passes each inner bound, N + 3 upper, then as many lower; below 0 inside."""
