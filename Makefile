@@ -2,6 +2,7 @@
 
 VENV   := .venv
 STAMP  := $(VENV)/.ready
+DRIVERS := $(VENV)/.drivers
 PYTHON ?=
 TORCH  ?=
 OUT    ?=
@@ -24,15 +25,19 @@ $(STAMP): pyproject.toml scripts/setup.sh
 	@PYTHON="$(PYTHON)" TORCH="$(TORCH)" ./scripts/setup.sh
 	@touch $@
 
+$(DRIVERS): $(STAMP) scripts/drivers.sh
+	@./scripts/drivers.sh
+	@touch $@
+
 demo: setup ## train two schedules side by side and write report.html (about ten minutes)
 	@out="$(OUT)"; n=1; \
 	while [ -z "$$out" ] || { [ -z "$(OUT)" ] && [ -e "$$out" ]; }; do out=runs/demo-$$n; n=$$((n + 1)); done; \
 	$(VENV)/bin/offbeat demo --out "$$out" $(ARGS)
 
-test: setup ## run the tests, all but the slow ones (ARGS goes to pytest)
+test: $(DRIVERS) ## run the tests, all but the slow ones (ARGS goes to pytest)
 	$(VENV)/bin/python -m pytest -n 2 -m "not slow" $(ARGS)
 
-test-slow: setup ## run the slow test: forty rounds of killing processes of a live run
+test-slow: $(DRIVERS) ## run the slow tests, one at a time: killed processes, arms behind the protocols of their makers
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)
 
 BENCHES := update act sample simulate study
@@ -51,5 +56,5 @@ format: setup ## let ruff rewrite what it can
 	$(VENV)/bin/ruff format .
 
 clean: ## remove .venv and caches; runs/ stays
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-franka-sim build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -27,6 +27,7 @@ settings.load_profile("offbeat")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --hardware, without which no test moves a real robot."""
     parser.addoption("--hardware", action="store_true", help="run tests that move a real robot")
+    parser.addoption("--train-minutes", type=float, default=0.5, help="how long a slow test trains on a served arm")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

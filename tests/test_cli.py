@@ -142,7 +142,7 @@ def test_wrong_commands_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
     empty = tmp_path / "empty"
     empty.mkdir()
     for arguments, message in (
-        ([], "Expected one of {train, resume, study, tune-cycle, profile, report, demo, doctor}"),
+        ([], "Expected one of {train, resume, study, tune-cycle, profile, report, demo, doctor, "),
         (["fly"], "Unrecognized options: fly"),
         (["train"], "Missing from offbeat train: --out"),
         (["resume"], "Missing from offbeat resume"),

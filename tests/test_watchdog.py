@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from offbeat.robots.sim import SimWorld
+from offbeat.robots.sim import SimRobot, SimWorld
 from offbeat.robots.watchdog import Watchdog
 from offbeat.tasks.visual_reacher import VisualReacher
 from offbeat.timing.clock import VirtualClock
@@ -26,12 +26,14 @@ class Guarded:
         self.world = SimWorld(self.clock, 30.0)
         self.world.place(PLACEMENT)
         self.events: list[tuple[str, dict[str, float]]] = []
-        self.watchdog = Watchdog(self.world, self.clock, WATCHDOG_S, lambda e, **t: self.events.append((e, t)))
+        robot, report = SimRobot(self.world, self.clock), lambda event, **facts: self.events.append((event, facts))
+        self.watchdog = Watchdog(robot, lambda: self.world.joints()[1], self.clock, WATCHDOG_S, report)
 
     def live(self, seconds: float) -> None:
         start_s = self.clock.now()
         for step in range(1, round(seconds / STEP_S) + 1):
             self.clock.sleep_until(start_s + step * STEP_S)
+            self.world.advance()
             self.watchdog.step()
 
     def command(self, velocity: Any, age_s: float = 0.0) -> None:

@@ -139,10 +139,26 @@ def build_served_env(config: RunConfig, clock: WallClock, rig: Any, seed: int) -
 
 
 def build_served_rig(config: RunConfig, clock: WallClock, log: Path) -> Any:
-    """The simulated arm in a process that outlives this one until it stands. Raises: RobotError when it won't start."""
+    """The arm, real or simulated, in a process that outlives this one until it stands.
+
+    Raises: RobotError when it cannot be reached or won't start.
+    """
+    if config.hardware.driver:
+        from offbeat.robots.hardware import HardwareRig
+
+        return HardwareRig(config.env, config.hardware, clock, clock.epoch_s, config.watchdog_s, log)
     from offbeat.robots.served import ServedRig
 
     return ServedRig(config.env, clock, clock.epoch_s, config.watchdog_s, log)
+
+
+def require_drivers(config: RunConfig) -> None:
+    """Raises: DriverError, in one sentence, when the drivers of arm and camera are unknown or lack a library."""
+    if config.hardware.driver:
+        from offbeat.robots.registry import require, require_camera
+
+        require(config.hardware.driver)
+        require_camera(config.hardware.camera)
 
 
 def build_policy(config: RunConfig, seed: int | None = None) -> Any:

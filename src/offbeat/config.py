@@ -10,10 +10,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
-from offbeat.config_parts import ComputeConfig, EnvConfig, SACConfig, WallConfig, names, require
+from offbeat.config_parts import ComputeConfig, EnvConfig, HardwareConfig, SACConfig, WallConfig, names, require
 from offbeat.errors import ConfigError
 
-__all__ = ["ComputeConfig", "EnvConfig", "RunConfig", "SACConfig", "WallConfig", "make_config"]
+__all__ = ["ComputeConfig", "EnvConfig", "HardwareConfig", "RunConfig", "SACConfig", "WallConfig", "make_config"]
 
 Setting = Literal["async-base", "async-highres", "sync-base", "sync-highres"]
 Scale = Literal["paper", "cpu"]
@@ -66,6 +66,8 @@ class RunConfig:
     """Processes and deadlines of a run on the wall clock."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     """How this machine computes the updates."""
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    """The real arm and its camera."""
 
     def __post_init__(self) -> None:
         require(self.clock in get_args(ClockName), f"Unknown clock {self.clock!r}: use {names(ClockName)}.")
@@ -73,6 +75,9 @@ class RunConfig:
             not (self.dry and self.clock == "wall"),
             "A dry run needs the virtual clock: leave out --dry or --clock wall.",
         )
+        if self.hardware.driver:
+            require(self.clock == "wall", "A real arm needs the wall clock: say --clock wall, or leave out --robot.")
+            require(not self.env.fast_reset, "A real arm cannot be placed: leave out --env.fast-reset or --robot.")
         require(self.schedule in get_args(Schedule), f"Unknown schedule {self.schedule!r}: use {names(Schedule)}.")
         require(self.minutes > 0, f"minutes is {self.minutes}: give a training time above 0 minutes.")
         require(
@@ -126,13 +131,20 @@ class RunConfig:
         """Build a configuration from plain data. Raises: ConfigError on unknown or missing fields."""
         data = dict(data)
         try:
-            env = EnvConfig(**data.pop("env"))
-            saved = data.pop("sac").items()
-            sac: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in saved}
-            compute = ComputeConfig(**data.pop("compute"))
-            return cls(env=env, sac=SACConfig(**sac), wall=WallConfig(**data.pop("wall")), compute=compute, **data)
+            env, sac = EnvConfig(**_tuples(data.pop("env"))), SACConfig(**_tuples(data.pop("sac")))
+            parts: dict[str, Any] = {
+                "wall": WallConfig(**data.pop("wall")),
+                "compute": ComputeConfig(**data.pop("compute")),
+                "hardware": HardwareConfig(**data.pop("hardware", {})),  # runs of before there was any have none
+            }
+            return cls(env=env, sac=sac, **parts, **data)
         except (KeyError, TypeError) as error:
             raise ConfigError(f"The saved configuration does not fit this version of offbeat ({error}).") from error
+
+
+def _tuples(saved: dict[str, Any]) -> dict[str, Any]:
+    """Plain data with its lists as tuples, as JSON does not give them."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in saved.items()}
 
 
 # Cycle time, height, width and minibatch of the paper's four settings (section 6).

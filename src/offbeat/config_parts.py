@@ -56,6 +56,11 @@ class EnvConfig:
     keep_stack: bool = False
     """True: the first stack of an episode still holds images of the episode before (the paper). False: it is
     filled with the first image."""
+    hsv_lower: tuple[int, int, int] = (151, 155, 84)
+    """Least hue (0 to 179), saturation and value (0 to 255) of the bag's pixels, in OpenCV's ranges (the paper's red).
+    A least hue above the greatest means a range across 179, where reds are; `offbeat camera mask` finds them."""
+    hsv_upper: tuple[int, int, int] = (179, 255, 255)
+    """Greatest hue, saturation and value of the bag's pixels."""
 
     def __post_init__(self) -> None:
         require(self.robot in ARMS, f"Unknown robot {self.robot!r}: use {names(RobotName)}.")
@@ -76,6 +81,16 @@ class EnvConfig:
         require(self.camera_rate_hz > 0, f"camera_rate_hz is {self.camera_rate_hz}: use a rate above 0.")
         require(self.camera_latency_s >= 0, f"camera_latency_s is {self.camera_latency_s}: use 0 or more.")
         require(self.reset_s >= 0, f"reset_s is {self.reset_s}: use 0 or more.")
+        for name in ("hsv_lower", "hsv_upper"):
+            hsv = getattr(self, name)
+            require(
+                0 <= hsv[0] <= 179 and 0 <= hsv[1] <= 255 and 0 <= hsv[2] <= 255,
+                f"{name} is {hsv}: use a hue of 0 to 179, and a saturation and a value of 0 to 255.",
+            )
+        require(
+            self.hsv_lower[1] <= self.hsv_upper[1] and self.hsv_lower[2] <= self.hsv_upper[2],
+            f"hsv_lower is {self.hsv_lower} and hsv_upper {self.hsv_upper}: no saturation or value lies between them.",
+        )
 
     @property
     def arm(self) -> Arm:
@@ -210,3 +225,34 @@ class ComputeConfig:
     auto: on a GPU that has room for them. Changes no result."""
     keep_memory: bool = True
     """On a CPU: the C library keeps freed memory for the next update instead of returning it to the system (glibc)."""
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """The real arm and its camera; without a driver both are simulated."""
+
+    driver: str = ""
+    """What drives the arm: franka, ur, lerobot, the name of an installed driver, or MODULE:FUNCTION."""
+    host: str = ""
+    """Where the arm's controller is: its address, or what else the driver wants to be told."""
+    camera: str = "sim"
+    """The camera: a number or device (/dev/video0), a file or address, an installed driver, MODULE:FUNCTION, or sim: a
+    simulated scene whose arm moves as the real one does."""
+    collision_torque_nm: float = 40.0
+    """Torque on a joint from which the arm's own collision reflex stops it (Nm)."""
+    collision_force_n: float = 40.0
+    """Force on the flange from which the arm's own collision reflex stops it (N)."""
+    recoveries_per_min: int = 3
+    """How often in a minute an arm that stopped by itself is recovered before the run ends."""
+
+    def __post_init__(self) -> None:
+        for name in ("collision_torque_nm", "collision_force_n"):
+            value = getattr(self, name)
+            require(value > 0, f"{name} is {value}: use a threshold above 0.")
+        require(self.recoveries_per_min >= 0, f"recoveries_per_min is {self.recoveries_per_min}: use 0 or more.")
+        if not self.driver:
+            require(
+                not self.host and self.camera == "sim",
+                "A camera or a host without a driver is no real arm: say --robot franka, ur, lerobot or "
+                "MODULE:FUNCTION as well.",
+            )

@@ -5,7 +5,7 @@ profile.json    the timing profile, as it was when the run began
 episodes.csv, cycles.bin, stages.bin    the ledger
 checkpoint.pt   what going on needs, replaced as a whole every `checkpoint_episodes`
 replay/         the replay's memory; deleted when a virtual run has finished, unless `keep_replay`
-robot.jsonl     what the simulated arm's own process saw (wall clock only)
+robot.jsonl     what the arm's own process saw (wall clock only)
 summary.json    written last: its presence says that the run has finished
 """
 

@@ -65,7 +65,8 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._clock = clock
         self._rig, self._robot, self._camera = rig, rig.robot, rig.camera
         box_m = np.asarray(SafetyLimits.box_lower_m), np.asarray(SafetyLimits.box_upper_m)
-        self._task = VisualReacher(box_m if config.start_inside else None, config.robot)
+        colours = config.hsv_lower, config.hsv_upper
+        self._task = VisualReacher(box_m if config.start_inside else None, config.robot, colours)
         # A policy that may ask for more than the paper's speed gets it, within every other limit.
         speed_rad_s = max(SafetyLimits.velocity_rad_s[0], config.action_limit_rad_s)
         self._filter = VelocityFilter(SafetyLimits.of(config.robot, speed_rad_s), config.cycle_s)
@@ -132,9 +133,9 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
             raise ActionError(
                 f"An action must be {self._joints} finite numbers in [-1, 1], and this one is {action.tolist()}."
             )
-        self._applied = np.clip(action, -1.0, 1.0)
+        self._applied = _clip(action, 1.0)
         limit = self.config.action_limit_rad_s
-        wanted = np.clip(self._applied, -limit, limit) if self.config.clip_action else self._applied * limit
+        wanted = _clip(self._applied, limit) if self.config.clip_action else self._applied * limit
         begin_s = self._clock.now()
         self._state = self._robot.read_state()
         self._sent = self._robot.command_velocity(self._filter.filter(wanted.astype(float), self._state))
@@ -225,6 +226,11 @@ class RealTimeEnv(gymnasium.Env[Any, Any]):
         self._rig.load_state_dict(state["rig"])
         self._rng.bit_generator.state = state["rng"]
         self._stack = [np.asarray(image) for image in state["stack"]]
+
+
+def _clip(values: FloatArray, limit: float) -> FloatArray:
+    """Between -limit and limit; numpy.clip costs five times as much on a few numbers."""
+    return np.minimum(np.maximum(values, -limit), limit)
 
 
 def _extent(arm: ArmModel) -> FloatArray:

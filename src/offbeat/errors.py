@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from offbeat.types import RobotState
+
 
 class OffbeatError(Exception):
     """Root of all errors raised by offbeat."""
@@ -27,8 +32,23 @@ class RunError(UserError):
     """A run directory is missing, taken, or damaged."""
 
 
+class DriverError(UserError):
+    """A driver of an arm or a camera is unknown, cannot be loaded, or needs a library that is not installed."""
+
+
 class RobotError(OffbeatError):
     """A robot did not do what it was told."""
+
+
+class RobotFaultError(RobotError):
+    """An arm has stopped by itself (a reflex, a protective stop) and can be recovered; the controller's own words.
+
+    state: what it reads all the same, a `types.RobotState`; None where its controller gives none meanwhile.
+    """
+
+    def __init__(self, message: str, state: RobotState | None = None) -> None:
+        super().__init__(message)
+        self.state = state
 
 
 class MoveTimeoutError(RobotError):

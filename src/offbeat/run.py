@@ -12,7 +12,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-from offbeat.build import Parts, build_env, build_parts, build_policy, resolve_compute, run_schedule
+from offbeat.build import (
+    Parts,
+    build_env,
+    build_parts,
+    build_policy,
+    require_drivers,
+    resolve_compute,
+    run_schedule,
+)
 from offbeat.config import RunConfig
 from offbeat.directory import (
     CHECKPOINT,
@@ -43,11 +51,12 @@ def train(config: RunConfig, directory: Path, after_episode: AfterEpisode | None
     """Make a run directory and run it to its end.
 
     directory: must not hold a run yet. after_episode: is told every episode's record, for progress. Returns the
-    summary. Raises: RunError when the directory is taken or cannot be written; ProfileError, ConfigError; on the wall
-    clock WorkerError when a process died, SystemExit when SIGTERM came.
+    summary. Raises: RunError when the directory is taken or cannot be written; ProfileError, ConfigError, DriverError;
+    on the wall clock WorkerError when a process died, SystemExit when SIGTERM came.
     """
     profile = load_profile(config.profile, config.setting, config.schedule)
     config = resolve_compute(config, profile)
+    require_drivers(config)
     make_directory(config, profile, directory)
     with sole_user(directory):
         try:
@@ -68,6 +77,7 @@ def resume(directory: Path, after_episode: AfterEpisode | None = None) -> dict[s
     config = read_config(directory)
     if is_finished(directory):
         raise RunError(f"The run in {directory} is finished ({config.episodes} episodes): there is nothing to resume.")
+    require_drivers(config)
     with sole_user(directory):
         profile = read_profile(directory)
         state = read_state(config, directory)

@@ -1,7 +1,8 @@
 """A run on the wall clock: the processes of Figure 3, what they share, and how they end.
 
     interaction          this process: environment, policy, ledger; writes the replay
-    robot                the simulated arm, which stops by itself when no command comes (robots/served.py)
+    robot                the simulated arm, which stops by itself when no command comes (robots/served.py), or a real
+                         one (robots/hardware.py), with a process `camera` beside it
     sampling, updating   the workers of an asynchronous run (jobs.py); `learning`, where one process is both
 
 The sequential and the reactive schedule learn in this process, between their commands, and write their checkpoints
@@ -142,8 +143,9 @@ class WallSession:
 
     def notes(self) -> dict[str, Any]:
         """What the run has instead of a profile: its processes, and what the system granted."""
-        processes = ["interaction", "robot", *worker_names(self._config)]
-        return {"profile": "wall", "processes": processes, "realtime": self._favours}
+        processes = ["interaction", *self._rig.watched, *worker_names(self._config)]
+        favours = [f"{name} process: {service.favour}" for name, service in self._rig.watched.items() if service.favour]
+        return {"profile": "wall", "processes": processes, "realtime": self._favours + favours}
 
     def _start(self, start: Start, learner: dict[str, Any] | None) -> None:
         """Start everything, or end again what was started when that fails. learner: its saved state."""
@@ -176,7 +178,8 @@ class WallSession:
         self._rig = build_served_rig(config, clock, directory / ROBOT_LOG)
         stack.callback(self._rig.close)
         stack.callback(self._supervisor.close)  # first: the end of the arm's process is no failure then
-        self._supervisor.watch("robot", self._rig)
+        for name, watched in self._rig.watched.items():
+            self._supervisor.watch(name, watched)
         env = build_served_env(config, clock, self._rig, start.seed)
         take_short_slices()
         if config.wall.realtime:

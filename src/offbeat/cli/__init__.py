@@ -1,4 +1,5 @@
-"""The command line: `offbeat train | resume | study | tune-cycle | profile | report | demo | doctor`.
+"""The command line: `offbeat train | resume | study | tune-cycle | profile | report | demo | doctor`, and on arms
+`offbeat robot check | robot home | camera check | camera mask | rehearse | serve-robot`.
 
 commands.py lists the commands; what each does is a dataclass that is called. parsing.py reads the line.
 

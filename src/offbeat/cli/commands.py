@@ -11,6 +11,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
+from offbeat.cli.camera import CameraCheck, CameraMask
+from offbeat.cli.rehearse import MINUTES, WARMUP_S, Rehearse
+from offbeat.cli.robot import RobotCheck, RobotHome
+from offbeat.cli.serve import ServeRobot
 from offbeat.cli.study import Study, describe_studies
 from offbeat.cli.training import Profile, Resume, Train
 from offbeat.cli.tuning import TuneCycle
@@ -103,6 +107,16 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "report": Command(Report),
         "demo": Command(Demo),
         "doctor": Command(Doctor),
+        "robot check": Command(RobotCheck, lambda base: RobotCheck(base)),
+        "robot home": Command(RobotHome, lambda base: RobotHome(base)),
+        "camera check": Command(CameraCheck),
+        "camera mask": Command(CameraMask),
+        "serve-robot": Command(ServeRobot),
+        "rehearse": Command(
+            Rehearse,
+            lambda base: Rehearse(replace(base, minutes=MINUTES, warmup_s=WARMUP_S)),
+            names={"scale": "cpu"},
+        ),
     }
 )
-"""The commands by the word that chooses them."""
+"""The commands by the word that chooses them, or the two."""

@@ -14,20 +14,24 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Annotated, Any, Union
 
 import tyro
 
+from offbeat.arms import ARMS, RobotName
 from offbeat.cli.commands import COMMANDS
 from offbeat.config import RunConfig, make_config
 from offbeat.errors import ConfigError
 
+# Options that are said often, and the arm that a driver drives where it is not the default one.
+_SHORT = {"--robot-host": "--hardware.host", "--camera": "--hardware.camera"}
+_ARM_OF: dict[str, RobotName] = {"ur": "ur5e"}
+
 
 def parse(arguments: Sequence[str]) -> Any:
-    """The command that a command line asks for. Raises: ConfigError in one sentence; SystemExit after help."""
-    # The arm is said as often as the four names.
-    arguments = [re.sub("^--robot(?==|$)", "--env.robot", argument) for argument in arguments]
+    """The command that a command line asks for. Raises: UserError in one sentence; SystemExit after help."""
+    arguments = _spell_out(_join(arguments))
     base = _base_config(arguments)
     choices = tuple(
         Annotated[
@@ -47,17 +51,57 @@ def parse(arguments: Sequence[str]) -> Any:
     return command
 
 
+def _join(arguments: Sequence[str]) -> list[str]:
+    """A command line whose command is one argument, where it has two words (robot check). Raises: ConfigError."""
+    two = " ".join(arguments[:2])
+    if two in COMMANDS:
+        return [two, *arguments[2:]]
+    ways = [f"`offbeat {name}`" for name in COMMANDS if arguments and name.startswith(f"{arguments[0]} ")]
+    if ways:
+        raise ConfigError(f"Say {' or '.join(ways)}.")
+    return list(arguments)
+
+
+def _spell_out(arguments: Sequence[str]) -> list[str]:
+    """A command line with the full names of the arm's options, where the command has a configuration."""
+    if not _has_config(arguments):
+        return list(arguments)
+    spelt: list[str] = []
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option == "--robot":
+            name = value if equals else next(iter(arguments[len(spelt) + 1 :]), "")
+            # A driver; and what cannot be one is for the full parser to refuse, which lists the arms there are.
+            option = "--env.robot" if name in ARMS or not name or name.startswith("-") else "--hardware.driver"
+        spelt.append(_SHORT.get(option, option) + equals + value)
+    return spelt
+
+
+def _has_config(arguments: Sequence[str]) -> bool:
+    return bool(arguments) and arguments[0] in COMMANDS and COMMANDS[arguments[0]].over is not None
+
+
 def _base_config(arguments: Sequence[str]) -> RunConfig:
-    """The configuration that the four names choose; the defaults where a name is not given. Raises: ConfigError."""
+    """The configuration that the four names choose (or their defaults), with the arm and the clock of a driver.
+
+    Raises: ConfigError; DriverError when the driver is unknown or cannot be loaded here.
+    """
     names = ("setting", "scale", "preset", "schedule")
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in names:
+    for name in (*names, "hardware.driver"):
         parser.add_argument(f"--{name}", nargs="?")  # a missing value is for the full parser to refuse
-    if not arguments or arguments[0] not in COMMANDS or COMMANDS[arguments[0]].over is None:
+    if not _has_config(arguments):
         return make_config()
-    known, _ = parser.parse_known_args(list(arguments))
-    said = {name: value for name in names if (value := getattr(known, name)) is not None}
-    return make_config(**(dict(COMMANDS[arguments[0]].names) | said))
+    known = vars(parser.parse_known_args(list(arguments))[0])
+    said = {name: known[name] for name in names if known[name] is not None}
+    base = make_config(**(dict(COMMANDS[arguments[0]].names) | said))
+    driver = known["hardware.driver"]
+    if not driver:
+        return base
+    from offbeat.robots.registry import require
+
+    require(driver)
+    return replace(base, clock="wall", env=replace(base.env, robot=_ARM_OF.get(driver, base.env.robot)))
 
 
 @contextlib.contextmanager

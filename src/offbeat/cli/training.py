@@ -23,7 +23,9 @@ class Train:
     """Run one configuration into a directory of its own, in virtual time or, with --clock wall, in real time.
 
     Base: --setting async-base, async-highres, sync-base or sync-highres; --scale paper or cpu; --preset default or
-    paper. They decide the defaults of all other options below. --robot panda or ur5e, for short, is --env.robot.
+    paper. They decide the defaults of all other options below. --robot panda or ur5e, for short, is --env.robot; any
+    other --robot is --hardware.driver, the driver of a real arm, with --robot-host and --camera for --hardware.host and
+    --hardware.camera, and --clock wall.
     """
 
     config: _Config
@@ -39,7 +41,7 @@ class Train:
         console.print(describe(self.config), highlight=False, markup=False, soft_wrap=True)
         with _stoppable(self.out), show_progress(console, self.config) as after_episode:
             summary = train(self.config, self.out, after_episode)
-        _print_summary(console, summary, self.out)
+        print_summary(console, summary, self.out)
         return 0
 
 
@@ -59,7 +61,7 @@ class Resume:
         config = read_config(self.directory)
         with _stoppable(self.directory), show_progress(console, config) as after_episode:
             summary = resume(self.directory, after_episode)
-        _print_summary(console, summary, self.directory)
+        print_summary(console, summary, self.directory)
         return 0
 
 
@@ -97,6 +99,8 @@ def describe(config: RunConfig) -> str:
     held = min(config.replay_steps, config.episodes * env.episode_steps)
     time = "wall clock" if config.clock == "wall" else f"profile {config.profile}, virtual clock"
     time += ", dry" if config.dry else ""
+    if config.hardware.driver:
+        time += f"; driver {config.hardware.driver}, camera {config.hardware.camera}"
     per = "step" if sac.discount_per_s == 0 else f"{sac.discount_per_s * 1e3:g} ms"
     return "\n".join(
         (
@@ -127,7 +131,8 @@ def _stoppable(directory: Path) -> Iterator[None]:
         raise
 
 
-def _print_summary(console: Console, summary: dict[str, Any], directory: Path) -> None:
+def print_summary(console: Console, summary: dict[str, Any], directory: Path) -> None:
+    """What came of a run, in a few lines."""
     response = summary["response_ms"]
     lines = (
         f"{summary['episodes']} episodes, {summary['steps']:,} steps, {summary['updates']:,} updates",

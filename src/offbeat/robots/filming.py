@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import mujoco
 
 from offbeat.config import EnvConfig
+from offbeat.robots.base import SCENE_SIZE
 from offbeat.robots.render import Renderer, make_renderer
-from offbeat.robots.sim import SCENE_SIZE, SimWorld
+from offbeat.robots.sim import SimWorld
 from offbeat.shared_memory import SeqLock
 from offbeat.types import FloatArray, ImageArray
 
@@ -18,11 +20,11 @@ from offbeat.types import FloatArray, ImageArray
 class Painter:
     """Draws what a world's cameras see at given positions (nq,), in one thread, which OpenGL wants as well."""
 
-    def __init__(self, model: mujoco.MjModel, config: EnvConfig) -> None:
-        """Raises: what the renderer of the configuration raises when it does not work here."""
+    def __init__(self, model: mujoco.MjModel, config: EnvConfig, begin: Callable[[], object] = lambda: None) -> None:
+        """begin: what the thread does first. Raises: what the renderer raises when it does not work here."""
         self._model, self._kind = model, config.renderer
         self._data = mujoco.MjData(model)
-        self._thread = ThreadPoolExecutor(1, "painter")
+        self._thread = ThreadPoolExecutor(1, "painter", initializer=begin)
         self._scene: Renderer | None = None
         self._wrist = self._thread.submit(self._renderer, "wrist", config.height, config.width, True).result()
 

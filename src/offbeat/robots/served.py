@@ -2,44 +2,36 @@
 
 `server.py` is the other side, `link.py` what lies between. Reading a state or an image and sending a command copy a
 record in shared memory and wait for nobody; everything else asks the server and waits for its answer, which belongs
-outside of action cycles.
+outside of action cycles. A real arm's rig (hardware.py) has the same two ends, with other processes behind them.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context, resource_tracker
+from collections.abc import Callable, Mapping
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from offbeat.config import EnvConfig
+from offbeat.config import EnvConfig, HardwareConfig
 from offbeat.errors import RobotError, StaleFrameError
 from offbeat.robots.base import Placement
-from offbeat.robots.link import CRASHED, READY, Cells
+from offbeat.robots.link import MAX_STATE_AGE_S, Cells, Order
 from offbeat.robots.models import MODELS
 from offbeat.robots.moves import move_by_velocity
-from offbeat.robots.server import Order, serve
+from offbeat.robots.server import Server
+from offbeat.robots.service import Service
 from offbeat.timing.clock import Clock
 from offbeat.types import FloatArray, Frame, ImageArray, RobotState
 
-MAX_STATE_AGE_S = 0.2
-"""A state older than this (s) is none: it is published every 2 ms, so the server is stuck or dead."""
-
-_START_S = 60.0  # a process starts in a second, and asking a bad OpenGL driver may take half a minute
-_ANSWER_S = 5.0
-_LEAVE_S = 3.0  # more than the server takes to bring the arm to a stand
+BUSY = "check the camera's rate, its latency and what else this machine is busy with."
+"""What to do about images that are late although nobody knows of anything wrong."""
 
 
 class ServedRobot:
-    """The arm of a `ServedRig`, driven by joint velocities. Implements `Robot`."""
+    """An arm that another process serves, driven by joint velocities. Implements `Robot`."""
 
     def __init__(self, cells: Cells, clock: Clock, explain: Callable[[], str]) -> None:
         """explain: says why the server does not answer."""
@@ -47,6 +39,11 @@ class ServedRobot:
         self._limit_rad_s = MODELS[cells.robot].velocity_limit_rad_s
         # A cell has one writer, and a supervisor's thread or a signal's handler may stop the arm at any time.
         self._sending = threading.RLock()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the newest state may be used; who serves it listens, then."""
+        return self._clock.now() - self._cells.state.read()[1]["stamp_s"] <= MAX_STATE_AGE_S
 
     def read_state(self) -> RobotState:
         """The newest joint positions and velocities. Raises: RobotError when they are over 0.2 s old."""
@@ -84,10 +81,11 @@ class ServedRobot:
 
 
 class ServedCamera:
-    """The camera of a `ServedRig`. Implements `Camera`."""
+    """A camera that another process serves. Implements `Camera`."""
 
-    def __init__(self, cells: Cells, clock: Clock) -> None:
-        self._cell, self._clock = cells.image, clock
+    def __init__(self, cells: Cells, clock: Clock, explain: Callable[[], str] = lambda: BUSY) -> None:
+        """explain: says why no image comes; by default that is not known."""
+        self._cell, self._clock, self._explain = cells.image, clock, explain
         self._version = 0
         self._frame = Frame(np.zeros((0, 0, 3), np.uint8), -np.inf)
 
@@ -102,8 +100,7 @@ class ServedCamera:
         age_s = self._clock.now() - self._frame.captured_s
         if age_s > max_age_s:
             raise StaleFrameError(
-                f"The newest image is {age_s:.3f} s old and {max_age_s:g} s is allowed: "
-                "check the camera's rate, its latency and what else this machine is busy with."
+                f"The newest image is {age_s:.3f} s old and {max_age_s:g} s is allowed: {self._explain()}"
             )
         return self._frame
 
@@ -123,9 +120,6 @@ class ServedRig:
     stand, 0.0 for an arm that was standing; late_s: how much later than `time_s` the server came to do it.
     """
 
-    process: SpawnProcess
-    """The server."""
-
     def __init__(
         self, config: EnvConfig, clock: Clock, epoch_s: float, watchdog_s: float, log: Path | None = None
     ) -> None:
@@ -134,40 +128,45 @@ class ServedRig:
         clock: a wall clock, and epoch_s what `time.monotonic()` said when it was at 0. watchdog_s: the age at which a
         command is no longer fresh (s). log: the file to append to. Raises: RobotError when the server does not start.
         """
-        context = get_context("spawn")
-        cells, (self._channel, theirs) = Cells.make(config), context.Pipe()
-        self._cells, self._number, self._traceback = cells, READY, ""
-        self.robot = ServedRobot(cells, clock, self._explain)
+        cells = Cells.make(config)
+        order = Order(config, HardwareConfig(), epoch_s, watchdog_s, log)
+        self._cells = cells
+        self._service = Service("robot", Server, (order, cells), lambda: cells.state.version)
+        self.robot = ServedRobot(cells, clock, self._service.explain)
         self.camera = ServedCamera(cells, clock)
-        order = Order(config, epoch_s, watchdog_s, log, os.getpid())
-        # A daemon, so that a program that ends without close() ends it, by SIGTERM: it stops the arm first.
-        self.process = context.Process(target=serve, args=(order, cells, theirs), name="offbeat-robot", daemon=True)
-        with _interrupt_blocked():
-            self.process.start()
-        theirs.close()
         try:
-            self._answer(READY, _START_S)
+            self._service.wait_ready()
         except BaseException:
             self.close()
             raise
 
+    @property
+    def process(self) -> SpawnProcess:
+        """The server."""
+        return self._service.process
+
+    @property
+    def watched(self) -> Mapping[str, Service]:
+        """The processes to keep an eye on, by name."""
+        return {"robot": self._service}
+
     def place(self, placement: Placement) -> None:
         """Put arm and bag at rest where told, now; returns when an image of it has arrived."""
-        self._ask("place", placement)
+        self._service.ask("place", placement)
 
     def restart(self, placement: Placement) -> None:
         """`place`, in a world that counts its steps and ticks from now."""
-        self._ask("restart", placement)
+        self._service.ask("restart", placement)
 
     def render(self) -> ImageArray:
         """The second camera's view of the scene now, (360, 480, 3) uint8 RGB."""
-        self._ask("render")
+        self._service.ask("render")
         image: ImageArray = self._cells.scene.read()[1]["image"]
         return image
 
     def state_dict(self) -> dict[str, Any]:
         """The world's state."""
-        state: dict[str, Any] = self._ask("state_dict")
+        state: dict[str, Any] = self._service.ask("state_dict")
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -175,70 +174,9 @@ class ServedRig:
 
         Raises: LookupError, TypeError, ValueError when the state does not fit.
         """
-        self._ask("load_state_dict", state)
+        self._service.ask("load_state_dict", state)
 
     def close(self) -> None:
         """Stop the arm and end the server, by force when it does not leave; does nothing the second time."""
         self.robot.stop()
-        with suppress(OSError, RobotError):
-            self.robot.read_state()  # a server that publishes nothing does not listen either
-            self._channel.send((self._number, "close"))
-            self.process.join(_LEAVE_S)
-        if self.process.is_alive():
-            self.process.kill()
-            self.process.join()
-        self._channel.close()
-
-    def beats(self) -> int:
-        """States that the server has published; grows all the time while it lives and gets on."""
-        return self._cells.state.version
-
-    def _ask(self, request: str, *arguments: Any) -> Any:
-        self._number += 1
-        try:
-            self._channel.send((self._number, request, *arguments))
-        except OSError as error:
-            raise RobotError(f"The arm cannot be asked to {request}: {self._explain()}") from error
-        return self._answer(self._number, _ANSWER_S)
-
-    def _answer(self, number: int, timeout_s: float) -> Any:
-        """The answer to a request. Answers that come after their time-out are passed over."""
-        deadline_s = time.monotonic() + timeout_s
-        try:
-            while self._channel.poll(max(0.0, deadline_s - time.monotonic())):
-                which, value = self._channel.recv()
-                if which == CRASHED:
-                    self._traceback = value
-                    break
-                if which == number:
-                    if isinstance(value, Exception):
-                        raise value
-                    return value
-        except (EOFError, ConnectionError) as error:
-            raise RobotError(f"The arm gave no answer: {self._explain()}") from error
-        raise RobotError(f"The arm gave no answer within {timeout_s:g} s: {self._explain()}")
-
-    def _explain(self) -> str:
-        """Why the server does not do what it should, and its own traceback where it left one."""
-        with suppress(EOFError, OSError):
-            while not self._traceback and self._channel.poll():
-                which, value = self._channel.recv()
-                self._traceback = value if which == CRASHED else ""
-        if self._traceback:
-            return f"the process that serves it has failed.\n{self._traceback}"
-        # A process that has just been killed needs a moment to be known as dead.
-        self.process.join(0.05)
-        if self.process.is_alive():
-            return f"the process that serves it (pid {self.process.pid}) is stopped or kept from running."
-        return f"the process that serves it has ended with exit code {self.process.exitcode}."
-
-
-@contextmanager
-def _interrupt_blocked() -> Iterator[None]:
-    """Keep SIGINT from a process from its first instant on; here it arrives a moment later."""
-    resource_tracker.ensure_running()  # starting it on the way would unblock SIGINT
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        self._service.close(listens=self.robot.fresh)

@@ -14,59 +14,35 @@ and read whole. Images may take longer than a cycle to draw and are drawn in a t
 
 from __future__ import annotations
 
-import gc
-import json
 import math
-import os
-import signal
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from offbeat.config import EnvConfig
 from offbeat.robots.base import Placement
 from offbeat.robots.filming import Painter, WristCamera
-from offbeat.robots.link import CRASHED, READY, Cells
+from offbeat.robots.link import Cells, Commands, Order
+from offbeat.robots.service import LEAVE, EventLog, Line
 from offbeat.robots.sim import SimRobot, SimWorld
 from offbeat.robots.watchdog import Watchdog
 from offbeat.robots.world import SceneConfig
 from offbeat.timing.clock import VirtualClock
 from offbeat.timing.profile import load_profile
-from offbeat.types import ImageArray
+from offbeat.types import FloatArray, ImageArray
 
 _STAND_S = 2.0  # the longest wait for a stand before leaving; a ramp from the arm's top speed takes half of it
-_SWITCH_S = 0.0005  # the drawing thread gives way after this long, a quarter of a physics step
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a server is told when it starts: see `served.ServedRig`; and the process (id) it does not outlive."""
-
-    config: EnvConfig
-    epoch_s: float
-    watchdog_s: float
-    log: Path | None
-    parent: int
 
 
 class Server:
-    """A simulated arm and its camera, at the service of whoever has the other end of cells and channel."""
+    """A simulated arm and its camera, at the service of whoever has the other end of cells and line."""
 
-    def __init__(self, order: Order, cells: Cells, channel: Connection) -> None:
+    def __init__(self, order: Order, cells: Cells, line: Line) -> None:
         """Raises: OSError when the log cannot be opened; what a renderer raises that does not work here."""
-        self._order, self._cells, self._channel = order, cells, channel
+        self._order, self._cells, self._line = order, cells, line
         config = order.config
-        self._log = None if order.log is None else order.log.open("a", buffering=1, encoding="utf-8")
+        self._log = EventLog(order.log)
         self._start_s, self._steps = self._wall_s(), 0
         self._clock = VirtualClock(load_profile("zero"), seed=0)
         self._clock.sleep_until(self._start_s)
@@ -74,24 +50,22 @@ class Server:
         self._robot = SimRobot(self._world, self._clock)
         self._painter = Painter(self._world.model, config)
         self._camera = WristCamera(self._world, self._painter, config.camera_latency_s, cells.image)
-        self._watchdog = Watchdog(self._world, self._clock, order.watchdog_s, self._report)
+        self._watchdog = Watchdog(self._robot, self._speeds, self._clock, order.watchdog_s, self._report)
         self._step_s = self._world.scene.timestep_s
-        self._command, self._seen = np.empty(1, cells.command.dtype), 0
+        self._commands = Commands(cells.command)
         self._changes: dict[str, Callable[[Any], None]] = {
             "place": self._world.place,
             "restart": self._restart,
             "load_state_dict": self._load,
         }
         self._pending: list[tuple[int, Callable[[], bool]]] = []
-        self._terminated = False
         self._leaving_s = math.inf
 
     def run(self) -> None:
         """Serve until a request or SIGTERM ends it or the parent has died; leave when the arm stands still."""
-        signal.signal(signal.SIGTERM, self._on_terminate)
         self._catch_up()
         self._publish()
-        self._channel.send((READY, None))
+        self._line.ready()
         while not (self._leaving and (self._watchdog.standing or self._clock.now() > self._leaving_s + _STAND_S)):
             time.sleep(max(0.0, self._start_s + (self._steps + 1) * self._step_s - self._wall_s()))
             self._take_command()
@@ -109,19 +83,15 @@ class Server:
         return time.monotonic() - self._order.epoch_s
 
     def _take_command(self) -> None:
-        if self._leaving or self._cells.command.version == self._seen:
-            return
-        version = self._cells.command.try_read(self._command)
-        if version is not None:
-            self._seen = version
-            record = self._command[0]
-            self._watchdog.command(record["joint_rad_s"].copy(), float(record["sent_s"]))
+        if not self._leaving and (command := self._commands.take()) is not None:
+            self._watchdog.command(*command)
 
     def _catch_up(self) -> None:
         goal = math.floor((self._wall_s() - self._start_s) / self._step_s + 1e-6)
         while self._steps < goal:
             self._steps += 1
             self._clock.sleep_until(self._start_s + self._steps * self._step_s)
+            self._world.advance()
             self._watchdog.step()
 
     def _publish(self) -> None:
@@ -130,37 +100,32 @@ class Server:
         self._camera.step(state.stamp_s)
 
     def _talk(self) -> None:
-        """Answer what is ready, take at most one request, and see whether to leave."""
-        if self._terminated:
-            self._leave("terminated")
-        elif os.getppid() != self._order.parent:
-            self._leave("parent died")
-        try:
-            for number, ready in tuple(self._pending):
-                if ready():
-                    self._pending.remove((number, ready))
-                    self._channel.send((number, None))
-            if self._channel.poll():
-                self._serve(*self._channel.recv())
-        except (EOFError, ConnectionError):
-            self._leave("parent died")
+        """Answer what is ready, and take at most one request."""
+        for number, ready in tuple(self._pending):
+            if ready():
+                self._pending.remove((number, ready))
+                self._line.answer(number)
+        request = self._line.take()
+        if request is not None:
+            self._serve(*request)
 
     def _serve(self, number: int, request: str, *arguments: Any) -> None:
-        if request == "close":
-            self._leave("closed")
+        if number == LEAVE:
+            self._leaving_s = self._clock.now()
+            self._watchdog.stop(request)
         elif request == "render":
             scene = self._painter.scene(self._world.data.qpos.copy())
             self._pending.append((number, partial(self._show, scene)))
         elif request == "state_dict":
-            self._channel.send((number, self._world.state_dict()))
+            self._line.answer(number, self._world.state_dict())
         else:
             try:
                 self._changes[request](*arguments)
             except (LookupError, TypeError, ValueError) as error:
-                self._channel.send((number, error))
+                self._line.answer(number, error)
                 return
             # What was commanded before it is void, seen or not.
-            self._seen = self._cells.command.version
+            self._commands.void()
             self._watchdog.forget()
             self._camera.restart(self._clock.now())
             self._pending.append((number, lambda: not self._camera.blank))
@@ -179,34 +144,8 @@ class Server:
         saved_s = state["origin_s"] + state["steps"] * self._step_s
         self._world.load_state_dict(state | {"origin_s": state["origin_s"] + self._clock.now() - saved_s})
 
-    def _on_terminate(self, *_: object) -> None:
-        self._terminated = True
-
-    def _leave(self, cause: str) -> None:
-        if not self._leaving:
-            self._leaving_s = self._clock.now()
-            self._watchdog.stop(cause)
+    def _speeds(self) -> FloatArray:
+        return self._world.joints()[1]
 
     def _report(self, event: str, **times_s: float) -> None:
-        if self._log is None:
-            return
-        times_s["late_s"] = self._wall_s() - self._clock.now()
-        line = {"event": event} | {name: round(value, 6) for name, value in times_s.items()}
-        with suppress(OSError):  # a full disk must not cost the arm its guard
-            self._log.write(json.dumps(line) + "\n")
-
-
-def serve(order: Order, cells: Cells, channel: Connection) -> None:
-    """The process. An error goes to the other side with its traceback, and the process ends with code 1."""
-    # These two go to every process of a terminal; what becomes of the arm then is for the parent to say.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    sys.setswitchinterval(_SWITCH_S)
-    try:
-        server = Server(order, cells, channel)
-        gc.freeze()  # what lives as long as the process need not be looked through between two steps
-        server.run()
-    except Exception:
-        with suppress(OSError):
-            channel.send((CRASHED, traceback.format_exc()))
-        raise SystemExit(1) from None
+        self._log.write(event, **times_s, late_s=self._wall_s() - self._clock.now())

@@ -68,7 +68,7 @@ BuildJob = Callable[[Clock], Job]
 
 
 class Watched(Protocol):
-    """A process that the supervisor watches beside its own workers: that of a simulated arm."""
+    """A process that the supervisor watches beside its own workers: that of an arm or a camera."""
 
     @property
     def process(self) -> BaseProcess:
@@ -77,6 +77,10 @@ class Watched(Protocol):
 
     def beats(self) -> float:
         """Changes all the time while the process lives and gets on."""
+        ...
+
+    def last_words(self) -> tuple[str, str]:
+        """Why it ended, as far as it said so: a sentence or "", and a traceback or ""."""
         ...
 
 
@@ -121,8 +125,8 @@ class Supervisor:
         self._thread.start()
 
     def watch(self, name: str, watched: Watched) -> None:
-        """Watch a process, too, that was started elsewhere and has nothing to say but that it lives."""
-        seat = _Seat(name, watched.process, watched.beats)
+        """Watch a process, too, that was started elsewhere."""
+        seat = _Seat(name, watched.process, watched.beats, last_words=watched.last_words)
         seat.ready = True
         self._seats = [*self._seats, seat]  # not in place: the thread goes through the list
 
@@ -216,7 +220,9 @@ class _Seat:
         beats: Callable[[], float],
         pipe: Connection | None = None,
         theirs: Connection | None = None,
+        last_words: Callable[[], tuple[str, str]] = lambda: ("", ""),
     ) -> None:
+        self._last_words = last_words
         self.name, self.process, self.pipe = name, process, pipe
         self.ready, self.saved, self.trace = False, 0, ""
         self._beats, self._theirs = beats, theirs
@@ -244,7 +250,9 @@ class _Seat:
         """What is wrong with the process, at a look `since_s` (s) after the last."""
         if not self.process.is_alive():
             self.hear()  # what it said last
-            return _describe_end(self.process.exitcode)
+            said, trace = self._last_words()
+            self.trace = self.trace or trace
+            return _describe_end(self.process.exitcode) + (f": {said.rstrip('.')}" if said else "")
         beat = self._beats()
         self._silent_s = 0.0 if beat != self._beat or not self.ready else self._silent_s + since_s
         self._beat = beat

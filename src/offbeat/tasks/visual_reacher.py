@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from offbeat.arms import ARMS, Arm, RobotName
+from offbeat.config_parts import EnvConfig
 from offbeat.robots.base import Placement, Robot
 from offbeat.robots.models import MODELS
 from offbeat.types import FloatArray, ImageArray
@@ -14,8 +15,9 @@ from offbeat.types import FloatArray, ImageArray
 REWARD_SCALE = 0.25
 """Eq. 3's factor, per millisecond of a cycle in which the bag fills the image."""
 
-HSV_LOWER = (151, 155, 84)
-HSV_UPPER = (179, 255, 255)
+HSV = tuple[int, int, int]
+"""Hue (0 to 179), saturation and value (0 to 255), in OpenCV's ranges."""
+HSV_LOWER, HSV_UPPER = EnvConfig.hsv_lower, EnvConfig.hsv_upper
 _KERNEL = np.ones((3, 3), np.uint8)
 # The closing's five rounds belong to images of at least this height; smaller ones get as many as cover the same view.
 _FULL_HEIGHT = 90
@@ -28,24 +30,34 @@ _START_MARGIN_M = 0.025
 _BAG_SPREAD = 2.0
 
 
-def bag_mask(image: ImageArray) -> NDArray[np.uint8]:
+def bag_mask(image: ImageArray, lower: HSV = HSV_LOWER, upper: HSV = HSV_UPPER) -> NDArray[np.uint8]:
     """Where the bag is: (H, W, 3) uint8 RGB to (H, W) uint8, 0 or 1.
 
     Pixels in the HSV range, closed by five dilations and five erosions with a 3x3 kernel.
     """
-    return (_closed_mask(image) > 0).astype(np.uint8)
+    return (_closed_mask(image, lower, upper) > 0).astype(np.uint8)
 
 
-def mask_share(image: ImageArray) -> float:
+def mask_share(image: ImageArray, lower: HSV = HSV_LOWER, upper: HSV = HSV_UPPER) -> float:
     """Share of the image that the bag fills, 0 to 1."""
-    mask = _closed_mask(image)
+    mask = _closed_mask(image, lower, upper)
     return cv2.countNonZero(mask) / mask.size
 
 
-def _closed_mask(image: ImageArray) -> NDArray[np.uint8]:
-    """The mask (H, W), 0 or 255."""
+def in_range(image: ImageArray, lower: HSV, upper: HSV) -> NDArray[np.uint8]:
+    """Pixels between two colours: (H, W, 3) uint8 RGB to (H, W) uint8, 0 or 255.
+
+    A lower hue above the upper one means the hues from it over 179 and 0 to the upper one.
+    """
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-    mask = cv2.inRange(hsv, HSV_LOWER, HSV_UPPER)
+    if lower[0] <= upper[0]:
+        return cv2.inRange(hsv, lower, upper)
+    return cv2.inRange(hsv, lower, (179, *upper[1:])) | cv2.inRange(hsv, (0, *lower[1:]), upper)
+
+
+def _closed_mask(image: ImageArray, lower: HSV, upper: HSV) -> NDArray[np.uint8]:
+    """The mask (H, W), 0 or 255."""
+    mask = in_range(image, lower, upper)
     rounds = max(1, min(_ROUNDS, round(_ROUNDS * image.shape[0] / _FULL_HEIGHT)))
     return cv2.erode(cv2.dilate(mask, _KERNEL, iterations=rounds), _KERNEL, iterations=rounds)
 
@@ -65,12 +77,17 @@ def reset_poses(rng: np.random.Generator, arm: Arm) -> tuple[FloatArray, FloatAr
 class VisualReacher:
     """The task as the environment asks for it. Implements `Task`."""
 
-    def __init__(self, box_m: tuple[FloatArray, FloatArray] | None = None, robot: RobotName = "panda") -> None:
+    def __init__(
+        self,
+        box_m: tuple[FloatArray, FloatArray] | None = None,
+        robot: RobotName = "panda",
+        hsv: tuple[HSV, HSV] = (HSV_LOWER, HSV_UPPER),
+    ) -> None:
         """box_m: corners (3,) m of the box in which an episode begins, lower then upper; None: at the paper's pose.
 
-        robot: the arm.
+        robot: the arm. hsv: least and greatest colour of the bag.
         """
-        self._box_m, self._arm, self._model = box_m, ARMS[robot], MODELS[robot]
+        self._box_m, self._arm, self._model, self._hsv = box_m, ARMS[robot], MODELS[robot], hsv
 
     def reset(self, robot: Robot, rng: np.random.Generator) -> None:
         """The paper's two moves. Raises: MoveTimeoutError when one does not arrive within 4 s."""
@@ -94,7 +111,7 @@ class VisualReacher:
 
     def share(self, image: ImageArray) -> float:
         """Share of the newest image that the bag fills, 0 to 1."""
-        return mask_share(image)
+        return mask_share(image, *self._hsv)
 
     def reward(self, share: float, cycle_s: float) -> float:
         """Eq. 3."""
