@@ -2,13 +2,16 @@
 
 To add a driver, add a `Bench` to BENCHES. `serving` starts what the driver connects to, in a process of its own, and
 gives an object with `host`, what the driver is told, and `inject(fault)`.
+
+A real arm is the row "real": with `--hardware`, OFFBEAT_ROBOT says its driver and OFFBEAT_ROBOT_HOST its address.
 """
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
@@ -44,7 +47,7 @@ class Bench:
     it. stand_s: how long the arm needs from 0.2 rad/s to a stand (s). recoverable: faults after which it goes on.
     final: faults that end its use, each with what the error has to say. tolerated: faults that nothing comes of.
     recovery_s: what a recovery takes at the most (s). modules: libraries without which the row is skipped. slow: that
-    all of the row is.
+    all of the row is. real: that something moves.
     """
 
     name: str
@@ -58,6 +61,7 @@ class Bench:
     recovery_s: float = 2.0
     modules: tuple[str, ...] = ()
     slow: bool = False
+    real: bool = False
 
     @contextmanager
     def behind(self) -> Iterator[Behind | None]:
@@ -95,6 +99,17 @@ def fake_faults() -> Iterator[FakeFaults]:
         yield FakeFaults(Path(directory))
 
 
+class RealArm:
+    """Iron behind the driver; what befalls it is for nobody here to inject."""
+
+    host = os.environ.get("OFFBEAT_ROBOT_HOST", "")
+
+    def inject(self, fault: str) -> None:
+        """Raises: RuntimeError, always."""
+        raise RuntimeError(f"A real arm has no {fault} to inject.")
+
+
+REAL_DRIVER = os.environ.get("OFFBEAT_ROBOT", "franka")
 ENV = EnvConfig(height=36, width=64, renderer="rays")
 
 BENCHES = (
@@ -145,6 +160,14 @@ BENCHES = (
         modules=("franky",),
         slow=True,
     ),
+    Bench(
+        "real",
+        replace(ENV, robot="ur5e" if REAL_DRIVER == "ur" else "panda"),
+        REAL_DRIVER,
+        lambda: nullcontext(RealArm()),
+        stand_s=0.06,
+        real=True,
+    ),
 )
 
 
@@ -159,4 +182,5 @@ def rows(many_starts: bool = False) -> list[Any]:
 def _marks(bench: Bench, many_starts: bool) -> list[pytest.MarkDecorator]:
     missing = [module for module in bench.modules if find_spec(module) is None]
     marks = [pytest.mark.skipif(bool(missing), reason=f"{', '.join(missing)} is not installed")]
+    marks += [pytest.mark.hardware] if bench.real else []
     return [*marks, pytest.mark.slow] if bench.slow or (many_starts and bench.modules) else marks

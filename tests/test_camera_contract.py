@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -31,15 +32,19 @@ def film(directory: Path) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module", params=["simulated", "shadow", "own", "film"])
+@pytest.fixture(
+    scope="module",
+    params=["simulated", "shadow", "own", "film", pytest.param("real", marks=pytest.mark.hardware)],
+)
 def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A rig with the row's camera; "simulated" is the one that its arm's own process draws."""
+    """A rig with the row's camera: of "simulated" its arm's own process draws, "real" is what OFFBEAT_CAMERA says."""
     with fake_faults() as behind:
         if request.param == "simulated":
             made = BENCHES[0].rig(None)
         else:
             clock, own = WallClock(), "fake_arm:FakeCamera"
-            camera = {"shadow": "sim", "own": own, "film": film(tmp_path_factory.mktemp("film"))}[request.param]
+            cameras = {"shadow": "sim", "own": own, "film": film(tmp_path_factory.mktemp("film"))}
+            camera = (cameras | {"real": os.environ.get("OFFBEAT_CAMERA", "0")})[request.param]
             hardware = HardwareConfig(driver="fake_arm:FakeArm", host=behind.host, camera=camera)
             made = HardwareRig(ENV, hardware, clock, clock.epoch_s, WATCHDOG_S)
         yield made

@@ -115,6 +115,53 @@ def at_rest(request: pytest.FixtureRequest) -> Iterator[None]:
     until(shared.stands, "the stand")
 
 
+# --- how its use ends; first, since a real arm has one user at a time -------------------------------------------------
+
+
+@pytest.mark.parametrize("bench", rows(many_starts=True))
+def test_the_end_of_its_use_is_told_with_the_reason(bench: Bench) -> None:
+    if not bench.final:
+        pytest.skip("this arm has no faults")
+    for fault, words in bench.final:
+        with bench.behind() as behind:
+            rig = bench.rig(behind)
+            try:
+                assert behind is not None
+                behind.inject(fault)
+                until(lambda: words in _error(rig), words)  # noqa: B023
+            finally:
+                rig.close()
+
+
+def _error(rig: Any) -> str:
+    """What the arm says that it cannot be used for, or ""."""
+    try:
+        rig.robot.read_state()
+    except RobotError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("bench", rows(many_starts=True))
+def test_its_process_may_be_killed_and_the_arm_taken_up_again(bench: Bench) -> None:
+    with bench.behind() as behind:
+        rig = bench.rig(behind)
+        rig.robot.command_velocity(np.full(bench.env.joints, 0.2))
+        rig.process.kill()
+        until(lambda: not rig.process.is_alive(), "its end")
+        until(lambda: "ended with exit code -9" in _error(rig), "the reason")
+        rig.close()
+        again = bench.rig(behind)
+        try:
+            time.sleep(0.2)
+            assert np.abs(again.robot.read_state().joint_rad_s).max() < STILL_RAD_S  # its controller stopped it
+            moved = Arm(bench, behind, again, Path())
+            assert moved.drive(-moved.speed, 0.4).joint_rad_s.max() < -0.15
+        finally:
+            again.close()
+        assert again.process.exitcode == 0
+
+
 # --- what it does ----------------------------------------------------------------------------------------------------
 
 
@@ -248,47 +295,3 @@ def test_it_takes_no_notice_of_small_faults(arm: Arm) -> None:
         arm.behind.inject(fault)
         arm.drive(-arm.speed, 0.4)
     assert arm.find("fault", lines) is None
-
-
-@pytest.mark.parametrize("bench", rows(many_starts=True))
-def test_the_end_of_its_use_is_told_with_the_reason(bench: Bench) -> None:
-    if not bench.final:
-        pytest.skip("this arm has no faults")
-    for fault, words in bench.final:
-        with bench.behind() as behind:
-            rig = bench.rig(behind)
-            try:
-                assert behind is not None
-                behind.inject(fault)
-                until(lambda: words in _error(rig), words)  # noqa: B023
-            finally:
-                rig.close()
-
-
-def _error(rig: Any) -> str:
-    """What the arm says that it cannot be used for, or ""."""
-    try:
-        rig.robot.read_state()
-    except RobotError as error:
-        return str(error)
-    return ""
-
-
-@pytest.mark.parametrize("bench", rows(many_starts=True))
-def test_its_process_may_be_killed_and_the_arm_taken_up_again(bench: Bench) -> None:
-    with bench.behind() as behind:
-        rig = bench.rig(behind)
-        rig.robot.command_velocity(np.full(bench.env.joints, 0.2))
-        rig.process.kill()
-        until(lambda: not rig.process.is_alive(), "its end")
-        until(lambda: "ended with exit code -9" in _error(rig), "the reason")
-        rig.close()
-        again = bench.rig(behind)
-        try:
-            time.sleep(0.2)
-            assert np.abs(again.robot.read_state().joint_rad_s).max() < STILL_RAD_S  # its controller stopped it
-            moved = Arm(bench, behind, again, Path())
-            assert moved.drive(-moved.speed, 0.4).joint_rad_s.max() < -0.15
-        finally:
-            again.close()
-        assert again.process.exitcode == 0

@@ -26,9 +26,9 @@ from offbeat.robots.models.franka import FR3_TRAVEL
 from offbeat.robots.moves import move_by_velocity
 from offbeat.types import FloatArray, RobotState
 
-# The safety filter plans with ramps of 6 rad/s2. An FR3 takes 10, and five times this jerk; franky's own limits are a
-# Panda's, and with them an FR3 stops at a third of the commands with an acceleration discontinuity.
-_ACCELERATION_RAD_S2, _JERK_RAD_S3 = 7.0, 1000.0
+# The safety filter plans with ramps of 6 rad/s2, and an FR3 takes 10, and five times this jerk. After lost packets franky
+# catches up with half as much again, so there is not more. Its own limits are a Panda's, at which an FR3 stops.
+_ACCELERATION_RAD_S2, _JERK_RAD_S3 = 6.2, 1000.0
 _STAND_S = 2.0
 
 
