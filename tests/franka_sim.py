@@ -30,7 +30,7 @@ import os, sys
 from franka_sim import FrankaSimServer
 sys.setswitchinterval(0.0002)
 try:
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(80))
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
 except OSError:
     pass
 FrankaSimServer(host={host!r}, enable_vis=False, enable_gripper=False).start()
