@@ -119,14 +119,16 @@ def test_goals_go_at_the_velocity_that_was_asked_for(arm: tuple[LeRobotArm, Foll
     np.testing.assert_allclose(np.rad2deg(first.joint_rad), [follower.degrees[name] for name in JOINTS])
     speed = np.array([0.2, -0.2, 0.1, 0.0, 0.3, -0.1])
     np.testing.assert_array_equal(robot.command_velocity(speed), speed)
-    time.sleep(0.3)
-    robot.command_velocity(speed)
-    middle = robot.read_state()
-    time.sleep(0.3)
-    last = robot.read_state()
-    moved = (last.joint_rad - middle.joint_rad) / (last.stamp_s - middle.stamp_s)
-    np.testing.assert_allclose(moved, speed, atol=0.02)
-    np.testing.assert_allclose(last.joint_rad_s, speed, atol=0.1)
+
+    def follows() -> bool:
+        robot.command_velocity(speed)
+        before = robot.read_state()
+        time.sleep(0.2)
+        now = robot.read_state()
+        moved = (now.joint_rad - before.joint_rad) / (now.stamp_s - before.stamp_s)
+        return np.allclose(moved, speed, atol=0.02) and np.allclose(now.joint_rad_s, speed, atol=0.1)
+
+    until(follows)  # a busy machine may keep the adapter's thread from it for a while
     assert {action["gripper.pos"] for action in follower.sent} == {40.0}
 
 
