@@ -47,8 +47,9 @@ class ServedRobot:
 
     def read_state(self) -> RobotState:
         """The newest joint positions and velocities. Raises: RobotError when they are over 0.2 s old."""
+        now_s = self._clock.now()  # first: a process held up after it had read would take a fresh state for an old one
         state = self._cells.state.read()[1]
-        age_s = self._clock.now() - state["stamp_s"]
+        age_s = now_s - state["stamp_s"]
         if age_s > MAX_STATE_AGE_S:
             raise RobotError(
                 f"The arm's newest state is {age_s:.3f} s old and {MAX_STATE_AGE_S:g} s is allowed: {self._explain()}"
@@ -94,10 +95,11 @@ class ServedCamera:
 
         Raises: StaleFrameError when its light was captured over `max_age_s` ago.
         """
+        now_s = self._clock.now()
         if self._cell.version != self._version:
             self._version, record = self._cell.read()
             self._frame = Frame(record["image"], float(record["captured_s"]))
-        age_s = self._clock.now() - self._frame.captured_s
+        age_s = now_s - self._frame.captured_s
         if age_s > max_age_s:
             raise StaleFrameError(
                 f"The newest image is {age_s:.3f} s old and {max_age_s:g} s is allowed: {self._explain()}"

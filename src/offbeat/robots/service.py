@@ -22,12 +22,13 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from offbeat.errors import OffbeatError, RobotError
 from offbeat.timing.realtime import raise_priority, take_short_slices
@@ -228,18 +229,27 @@ class Line:
 
 
 class EventLog:
-    """A file of JSON objects, one event a line; a full disk must not cost an arm its guard."""
+    """A file of JSON objects, one event a line.
+
+    A thread writes it: neither a full disk nor one that is busy with a checkpoint may cost an arm its guard. What is
+    left when the process ends is written first.
+    """
 
     def __init__(self, path: Path | None) -> None:
         """path: the file to append to; None: nothing is kept. Raises: OSError when it cannot be opened."""
         self._file = None if path is None else path.open("a", buffering=1, encoding="utf-8")
+        self._thread = ThreadPoolExecutor(1, "log")
 
     def write(self, event: str, **facts: float | str) -> None:
         """Write an event with its facts, times rounded to microseconds."""
         if self._file is not None:
             line = {name: round(value, 6) if isinstance(value, float) else value for name, value in facts.items()}
-            with suppress(OSError):
-                self._file.write(json.dumps({"event": event} | line) + "\n")
+            self._thread.submit(self._append, self._file, json.dumps({"event": event} | line) + "\n")
+
+    @staticmethod
+    def _append(file: TextIO, line: str) -> None:
+        with suppress(OSError):
+            file.write(line)
 
 
 def run_service(
