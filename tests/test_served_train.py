@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,8 +23,8 @@ from offbeat.timing.ledger import read_episodes
 EPISODE_S = 10.0
 FEW_CORES = 4
 TRIES = 3
-"""A Franka stops when twenty packets of a millisecond are lost in a row, which is the machine's failure where it has no
-real-time kernel, not the driver's: a run that met it is made again. Any other stop fails the test at once."""
+"""A Franka stops when too many of its packets, one a millisecond, are lost, which is the machine's failure where it has
+no real-time kernel, not the driver's: a run that met it is made again. Any other stop fails the test at once."""
 
 
 Server = Callable[[int, Path], AbstractContextManager["Running"]]
@@ -88,7 +89,7 @@ def test_a_run_neither_stops_the_arm_nor_leaves_it_alone(
         events = [json.loads(line) for line in (out / "robot.jsonl").read_text().splitlines()]
         unwanted = [event for event in events if event["event"] in ("fault", "watchdog")]
         print(attempt, stops, unwanted)
-        if not all("communication_constraints" in event.get("cause", "") for event in unwanted) or not unwanted:
+        if not unwanted or not all(packets_were_lost(event.get("cause", "")) for event in unwanted):
             break
     assert unwanted == [] and stops == 0
     records = read_episodes(out)
@@ -96,6 +97,12 @@ def test_a_run_neither_stops_the_arm_nor_leaves_it_alone(
     assert (records["updates"][-1] > 0) == learns
     # Between two episodes the arm lifts the bag and goes back to look at it: it takes its time.
     assert (np.diff(records["robot_s"]) > EPISODE_S + 1.0).all()
+
+
+def packets_were_lost(cause: str) -> bool:
+    """Whether a stop says that the machine did not keep up: twenty packets in a row, or one in twenty of the last."""
+    rate = re.search(r"control_command_success_rate: ([\d.]+\d)", cause)
+    return "communication_constraints" in cause or (rate is not None and float(rate[1]) < 0.95)
 
 
 def episodes(minutes: float) -> int:
