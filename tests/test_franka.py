@@ -17,6 +17,7 @@ from offbeat.robots import franka
 from offbeat.robots.base import RobotSetup
 from offbeat.robots.models.franka import FR3
 from offbeat.robots.models.panda import PANDA
+from offbeat.robots.vendor import checked
 from offbeat.timing.wall import WallClock
 
 HOST = "127.0.0.1"
@@ -91,8 +92,8 @@ def test_a_missing_library_is_named(version: int, package: str, monkeypatch: pyt
 @pytest.mark.parametrize("command", [[0.1] * 6, [0.1] * 8, [np.nan] + [0.0] * 6, [0.0] * 6 + [np.inf]])
 def test_a_command_is_seven_finite_numbers(command: list[float]) -> None:
     with pytest.raises(RobotError, match="7 finite numbers"):
-        franka.checked(np.array(command))
-    assert franka.checked(np.arange(7)).tolist() == list(range(7))
+        checked(np.array(command), franka.JOINTS)
+    assert checked(np.arange(7), franka.JOINTS).tolist() == list(range(7))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import until
 
 from offbeat.config import EnvConfig, HardwareConfig
 from offbeat.errors import DriverError, RobotError, StaleFrameError, WorkerError
@@ -50,15 +51,6 @@ def make_rig(tmp_path: Path) -> Iterator[Callable[..., HardwareRig]]:
     yield make
     for rig in rigs:
         rig.close()
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
-    """Wait for a condition to hold, and return its value."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"{what} did not happen within {timeout_s} s"
-        time.sleep(0.005)
-    return value
 
 
 def read_log(directory: Path) -> list[dict[str, Any]]:

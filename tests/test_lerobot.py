@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
+from waiting import until
 
 from offbeat.config import HardwareConfig
 from offbeat.errors import DriverError, RobotError, StaleFrameError
@@ -102,15 +103,6 @@ def arm(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LeRobotArm, Follower]
 
 def setup(host: str = "", hold_s: float = 0.5) -> RobotSetup:
     return RobotSetup("ur5e", host, WallClock(), hold_s, HardwareConfig(driver="lerobot", host=host))
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
-    """Wait for a condition to hold, and return its value."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s
-        time.sleep(0.005)
-    return value
 
 
 def test_goals_go_at_the_velocity_that_was_asked_for(arm: tuple[LeRobotArm, Follower]) -> None:

@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.context import SpawnProcess
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benches import WATCHDOG_S, Behind, Bench, rows
+from waiting import until
 
 from offbeat.errors import MoveTimeoutError, RobotError
 from offbeat.robots import served
@@ -71,15 +72,6 @@ class Arm:
     def find(self, event: str, after: int = 0) -> dict[str, Any] | None:
         """The first of such events in the log."""
         return next((line for line in self.events(after) if line["event"] == event), None)
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
-    """Wait for a condition to hold, and return its value."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"{what} did not happen within {timeout_s} s"
-        time.sleep(0.005)
-    return value
 
 
 @pytest.fixture(autouse=True, scope="module")

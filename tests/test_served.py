@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from waiting import until
 
 from offbeat.arms import RobotName
 from offbeat.config import EnvConfig
@@ -60,15 +61,6 @@ while True:
     k += 1
     clock.sleep_until(start_s + 0.04 * k)
 """
-
-
-def until(condition: Callable[[], Any], what: str, timeout_s: float = 20.0) -> Any:
-    """Wait for a condition to hold, and return its value."""
-    end_s = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < end_s, f"{what} did not happen within {timeout_s} s"
-        time.sleep(0.005)
-    return value
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -133,6 +133,7 @@ def _opened(source: str, height: int, width: int, rate_hz: float) -> Iterator[tu
     """A camera of the registry, or the simulated one, and the clock of its stamps."""
     from offbeat.robots.base import CameraSetup
     from offbeat.robots.registry import SIM_CAMERA, make_camera
+    from offbeat.robots.vendor import let_go
     from offbeat.timing.wall import WallClock
 
     config = EnvConfig(height=height, width=width, camera_rate_hz=rate_hz)
@@ -147,9 +148,7 @@ def _opened(source: str, height: int, width: int, rate_hz: float) -> Iterator[tu
     try:
         yield camera, clock
     finally:
-        close = getattr(camera, "close", None)
-        if close is not None:
-            close()
+        let_go(camera)
 
 
 def _hsv(name: str, said: str | None, otherwise: HSV) -> HSV:

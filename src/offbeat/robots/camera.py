@@ -13,6 +13,7 @@ from offbeat.robots.base import CameraSetup
 from offbeat.robots.link import Cells, Order
 from offbeat.robots.registry import make_camera
 from offbeat.robots.service import LEAVE, Line
+from offbeat.robots.vendor import let_go
 from offbeat.timing.wall import WallClock
 
 PERIOD_S = 0.002
@@ -53,9 +54,7 @@ class Filming:
                         raise RobotError(f"The camera gave no image within {_FIRST_S:g} s: {trouble}")
                 self._clock.sleep_until(self._clock.now() + PERIOD_S)
         finally:
-            close = getattr(self._camera, "close", None)
-            if close is not None:
-                close()
+            let_go(self._camera)
 
     def _look(self) -> str:
         """Publish the newest image, if it is new; returns what is wrong, or ""."""

@@ -29,6 +29,7 @@ from offbeat.robots.base import RobotSetup
 from offbeat.robots.link import MAX_STATE_AGE_S, Cells, Commands, Order
 from offbeat.robots.registry import make_robot
 from offbeat.robots.service import LEAVE, EventLog, Line
+from offbeat.robots.vendor import let_go
 from offbeat.robots.watchdog import STILL_RAD_S, Watchdog
 from offbeat.timing.wall import WallClock
 from offbeat.types import RobotState
@@ -107,9 +108,7 @@ class Driver:
         self._robot.stop()
         if float(np.abs(self._speed).max()) > STILL_RAD_S:
             self._clock.sleep_until(self._clock.now() + _RAMP_S)
-        close = getattr(self._robot, "close", None)
-        if close is not None:
-            close()
+        let_go(self._robot)
 
     @property
     def _recovering(self) -> bool:

@@ -14,16 +14,12 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.util import find_spec
 from types import MappingProxyType
 
-import numpy as np
-
 from offbeat.errors import DriverError, RobotError
 from offbeat.robots.base import Robot, RobotSetup
-from offbeat.timing.clock import Clock
-from offbeat.types import FloatArray
 
 PORT = 1337
 """Where a controller listens."""
@@ -118,30 +114,7 @@ def has_realtime_kernel() -> bool:
         return False
 
 
-def checked(joint_rad_s: FloatArray) -> FloatArray:
-    """A velocity command (7,) rad/s as an array of floats. Raises: RobotError when it is not seven finite numbers."""
-    command = np.asarray(joint_rad_s, float)
-    if command.shape != (JOINTS,) or not np.isfinite(command).all():
-        raise RobotError(f"A velocity command must be {JOINTS} finite numbers (rad/s), and this one is {joint_rad_s}.")
-    return command
-
-
 def refuse_closed(mode: str) -> None:
     """Raises: RobotError when an arm in this mode (libfranka's name of it) has to be set free by somebody first."""
     if mode in CLOSED_MODES:
         raise RobotError(f"The arm takes no commands: {CLOSED_MODES[mode]}.")
-
-
-def one_line(text: object) -> str:
-    """What a library said, in one line."""
-    return " ".join(str(text).split())
-
-
-def wait_until(condition: Callable[[], bool], clock: Clock, timeout_s: float) -> bool:
-    """Look a hundred times a second whether something holds, until it does (True) or the time-out (s) is over."""
-    deadline_s = clock.now() + timeout_s
-    while not condition():
-        if clock.now() >= deadline_s:
-            return False
-        clock.sleep_until(clock.now() + 0.01)
-    return True

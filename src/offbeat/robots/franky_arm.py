@@ -13,17 +13,10 @@ import numpy as np
 
 from offbeat.errors import RobotError, RobotFaultError
 from offbeat.robots.base import RobotSetup
-from offbeat.robots.franka import (
-    JOINTS,
-    REFLEX,
-    checked,
-    has_realtime_kernel,
-    one_line,
-    refuse_closed,
-    wait_until,
-)
+from offbeat.robots.franka import JOINTS, REFLEX, has_realtime_kernel, refuse_closed
 from offbeat.robots.models.franka import FR3_TRAVEL
 from offbeat.robots.moves import move_by_velocity
+from offbeat.robots.vendor import checked, one_line, wait_until
 from offbeat.types import FloatArray, RobotState
 
 # The safety filter plans with ramps of 6 rad/s2, and an FR3 takes 10, and five times this jerk. After lost packets
@@ -93,7 +86,7 @@ class FrankyArm:
 
         Raises: RobotError when it is not seven finite numbers; as `read_state`.
         """
-        command = checked(joint_rad_s)
+        command = checked(joint_rad_s, JOINTS)
         sent = FR3_TRAVEL.clip(command, self.read_state().joint_rad, self._setup.hold_s)
         self._move(self._franky.JointVelocityMotion(sent, self._hold))
         return sent

@@ -23,6 +23,7 @@ from offbeat.robots.base import CameraSetup, RobotSetup
 from offbeat.robots.models import MODELS
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.registry import load
+from offbeat.robots.vendor import checked
 from offbeat.timing.realtime import raise_priority
 from offbeat.types import FloatArray, Frame, RobotState
 
@@ -95,12 +96,7 @@ class LeRobotArm:
 
         Raises: RobotError when it has another length or is not finite.
         """
-        wanted = np.asarray(joint_rad_s, float)
-        if wanted.shape != (self._joints,) or not np.isfinite(wanted).all():
-            raise RobotError(
-                f"A velocity command must be {self._joints} finite numbers (rad/s), not {wanted.tolist()}."
-            )
-        wanted = np.clip(wanted, -self._limit_rad_s, self._limit_rad_s)
+        wanted = np.clip(checked(joint_rad_s, self._joints), -self._limit_rad_s, self._limit_rad_s)
         self._told_s, self._wanted = self._clock.now(), wanted
         return wanted
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from offbeat.errors import RobotError, RobotFaultError
 from offbeat.robots.base import RobotSetup
-from offbeat.robots.franka import JOINTS, checked, refuse_closed, wait_until
+from offbeat.robots.franka import JOINTS, refuse_closed
 from offbeat.robots.models.franka import PANDA_TRAVEL
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.panda_loop import (
@@ -29,6 +29,7 @@ from offbeat.robots.panda_loop import (
     TARGET,
     VELOCITY,
 )
+from offbeat.robots.vendor import checked, wait_until
 from offbeat.types import FloatArray, RobotState
 
 _START_S, _RECOVERY_S, _LEAVE_S = 30.0, 30.0, 3.0
@@ -85,7 +86,7 @@ class PandaArm:
 
         Raises: RobotError when it is not seven finite numbers; as `read_state`.
         """
-        command = checked(joint_rad_s)
+        command = checked(joint_rad_s, JOINTS)
         sent = PANDA_TRAVEL.clip(command, self.read_state().joint_rad, self._setup.hold_s)
         self._send(VELOCITY + TARGET.pack(*sent, time.monotonic() + self._setup.hold_s))
         return sent

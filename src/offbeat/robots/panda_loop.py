@@ -23,9 +23,10 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from offbeat.robots.franka import CLOSED_MODES, JOINTS, REFLEX, has_realtime_kernel, one_line
+from offbeat.robots.franka import CLOSED_MODES, JOINTS, REFLEX, has_realtime_kernel
 from offbeat.robots.models.panda import PANDA
 from offbeat.robots.ramp import Ramp
+from offbeat.robots.vendor import one_line
 from offbeat.timing.realtime import raise_priority
 
 VELOCITY, RECOVER, LEAVE = b"v", b"r", b"l"

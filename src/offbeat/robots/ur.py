@@ -24,6 +24,7 @@ from offbeat.errors import DriverError, RobotError, RobotFaultError
 from offbeat.robots.base import RobotSetup
 from offbeat.robots.models.ur import UR_ACCELERATION_RAD_S2, UR_TRAVEL
 from offbeat.robots.moves import move_by_velocity
+from offbeat.robots.vendor import checked, one_line, wait_until
 from offbeat.types import FloatArray, RobotState
 
 JOINTS = 6
@@ -110,13 +111,13 @@ class URArm:
             self._refuse_stopped()
             self._unlock()
             self._control = self._controls(setup.host, rt_priority=_PRIORITY)
-            if not self._wait(self._is_playing, _WAIT_S):
+            if not wait_until(self._is_playing, self._clock, _WAIT_S):
                 raise RobotError(
                     f"The control program of the {_name(self.model)} does not start: see what its pendant says."
                 )
         except (RuntimeError, ValueError) as error:
             raise RobotError(
-                f"The UR at {setup.host} cannot be used ({_one_line(error)}): check its address and its cable, and "
+                f"The UR at {setup.host} cannot be used ({one_line(error)}): check its address and its cable, and "
                 "that it is switched on and in remote control."
             ) from error
 
@@ -142,9 +143,7 @@ class URArm:
 
         Raises: RobotError when it is not six finite numbers; as `read_state`.
         """
-        command = np.asarray(joint_rad_s, float)
-        if command.shape != (JOINTS,) or not np.isfinite(command).all():
-            raise RobotError(f"A velocity command must be {JOINTS} finite numbers (rad/s), not {joint_rad_s}.")
+        command = checked(joint_rad_s, JOINTS)
         sent = self._travel.clip(command, self.read_state().joint_rad, self._setup.hold_s)
         if not self._armed:
             self._say(self._control.setWatchdog, 1.0 / (_WATCHDOG * self._setup.hold_s))
@@ -176,7 +175,7 @@ class URArm:
             if not self._upload():
                 raise RobotError("its program does not start")
         except (RuntimeError, RobotError) as error:
-            raise RobotError(f"The {_name(self.model)} could not be recovered: {_one_line(error)}.") from error
+            raise RobotError(f"The {_name(self.model)} could not be recovered: {one_line(error)}.") from error
 
     def close(self) -> None:
         """End the program and let go of the arm; one that was lost is left to its watchdog. Waits 3 s at the most."""
@@ -254,7 +253,7 @@ class URArm:
         try:
             taken = tell(*arguments)
         except (RuntimeError, ValueError) as error:
-            raise RobotError(f"The {_name(self.model)} could not be told anything: {_one_line(error)}.") from error
+            raise RobotError(f"The {_name(self.model)} could not be told anything: {one_line(error)}.") from error
         self._sent_s = self._clock.now()
         if not taken:
             self._armed = False
@@ -275,7 +274,7 @@ class URArm:
                 dashboard.unlockProtectiveStop()
             except RuntimeError as error:  # too early
                 if time.monotonic() > end_s:
-                    raise RobotError(_one_line(error)) from error
+                    raise RobotError(one_line(error)) from error
             time.sleep(0.1)
         dashboard.disconnect()
 
@@ -283,23 +282,14 @@ class URArm:
         """Start the program again; False when it does not."""
         with suppress(RuntimeError):
             self._control.reuploadScript()
-        if not self._wait(self._is_playing, _UPLOAD_S):
+        if not wait_until(self._is_playing, self._clock, _UPLOAD_S):
             # A controller may have given up the connection that programs come by: the library never reads from it.
             self._control.disconnect()
             self._control = self._controls(self._setup.host, rt_priority=_PRIORITY)
-        return self._wait(self._is_playing, _WAIT_S)
+        return wait_until(self._is_playing, self._clock, _WAIT_S)
 
     def _is_playing(self) -> bool:
         return bool(self._control.isProgramRunning()) and self._receive.getRuntimeState() == _PLAYING
-
-    def _wait(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Wait until something holds; False when it does not within `timeout_s` (s)."""
-        end_s = time.monotonic() + timeout_s
-        while not condition():
-            if time.monotonic() > end_s:
-                return False
-            time.sleep(0.01)
-        return True
 
     def _ask_model(self) -> str:
         """Which arm it is. Raises: RobotError when it is none of the e-Series that we know."""
@@ -318,7 +308,3 @@ class URArm:
 
 def _name(model: str) -> str:
     return f"UR{model[2:]}" if model.startswith("ur") else model.capitalize()
-
-
-def _one_line(error: object) -> str:
-    return " ".join(str(error).split()).rstrip(".")
