@@ -38,6 +38,33 @@ def test_whatever_is_refused_the_process_goes_on_and_says_so() -> None:
     assert policy_of_child == os.SCHED_OTHER  # a worker never inherits the priority
 
 
+LEND = """
+import os, threading
+from offbeat.timing.realtime import lend_priority, raise_priority
+done = threading.Event()
+
+def start():
+    thread = threading.Thread(target=done.wait, daemon=True)
+    thread.start()
+    return thread
+
+granted, before = raise_priority(60).granted, start()
+with lend_priority():
+    within = start()
+threads = before, within, start()
+print(granted, *(os.sched_getscheduler(t.native_id) & 0xFF for t in threads), os.sched_getparam(within.native_id))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
+def test_priority_is_lent_to_the_threads_that_start_within_and_to_no_other() -> None:
+    result = subprocess.run([sys.executable, "-c", LEND], capture_output=True, text=True, timeout=60)
+    granted, before, within, after, *priority = result.stdout.split()
+    assert (int(before), int(after)) == (os.SCHED_OTHER, os.SCHED_OTHER), result.stderr
+    assert int(within) == (os.SCHED_FIFO if granted == "True" else os.SCHED_OTHER)
+    assert priority[-1].endswith("=60)" if granted == "True" else "=0)")
+
+
 def test_short_slices_are_asked_for_and_a_refusal_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = "import os; from offbeat.timing import realtime as r; "
     ask += "print(r.take_short_slices(), os.sched_getscheduler(0), os.nice(0))"

@@ -17,6 +17,7 @@ from offbeat.robots.franka import JOINTS, REFLEX, has_realtime_kernel, refuse_cl
 from offbeat.robots.models.franka import FR3_TRAVEL
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.vendor import checked, one_line, wait_until
+from offbeat.timing.realtime import lend_priority
 from offbeat.types import FloatArray, RobotState
 
 # franky drops its acceleration for a millisecond after lost packets, and an FR3 stops at a change of 5 rad/s2 from one
@@ -123,7 +124,8 @@ class FrankyArm:
     def _move(self, motion: Any) -> None:
         """Hand over to franky's loop, or start it. Raises: RobotFaultError when it had ended with an error."""
         try:
-            self._robot.move(motion, asynchronous=True)
+            with lend_priority():  # its loop is a thread that begins with a motion, and has a millisecond a turn
+                self._robot.move(motion, asynchronous=True)
         except self._errors as error:
             self._fault = one_line(error)
             raise RobotFaultError(f"The FR3 has stopped by itself: {self._fault}.") from error

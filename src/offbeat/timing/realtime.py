@@ -13,7 +13,7 @@ import platform
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 PRIORITY = 50
@@ -22,6 +22,7 @@ PRIORITY = 50
 # From sys/mman.h on Linux: lock what is mapped now, each page once it is used (the replay's file may be huge).
 _MCL_CURRENT, _MCL_ONFAULT = 1, 4
 
+_OWN_THREADS = "/proc/self/task"
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # the C library has no name for this call
 _SLICE_NS = 100_000  # the shortest that Linux grants
 
@@ -54,6 +55,25 @@ def raise_priority(priority: int = PRIORITY) -> Attempt:
     except OSError as error:
         return Attempt(name, False, f"{priority} was refused ({error.strerror}): allow it in limits.conf (rtprio)")
     return Attempt(name, True, f"{priority}, first in, first out")
+
+
+@contextmanager
+def lend_priority() -> Iterator[None]:
+    """Give the threads that start within the block the scheduler of the one that calls, if that is a real-time one.
+
+    For the loops of libraries: a thread begins as an ordinary one however urgent the thread is that started it.
+    """
+    policy = os.sched_getscheduler(0) if hasattr(os, "SCHED_RESET_ON_FORK") else None
+    if policy is None or policy & ~os.SCHED_RESET_ON_FORK != os.SCHED_FIFO:
+        yield
+        return
+    before = set(os.listdir(_OWN_THREADS))
+    try:
+        yield
+    finally:
+        for thread in set(os.listdir(_OWN_THREADS)) - before:
+            with suppress(OSError):  # it may have ended
+                os.sched_setscheduler(int(thread), policy, os.sched_getparam(0))
 
 
 def stay_on_core(core: int | None = None) -> Attempt:
