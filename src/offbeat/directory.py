@@ -118,12 +118,12 @@ def write_processes(directory: Path, ids: Mapping[str, int | None] | None) -> No
     if ids is None:
         (directory / PROCESSES).unlink(missing_ok=True)
     else:
-        _write_json(directory / PROCESSES, dict(ids))
+        write_json(directory / PROCESSES, dict(ids))
 
 
 def write_summary(directory: Path, summary: dict[str, Any]) -> None:
     """Write the summary, whole or not at all: the run has finished."""
-    _write_json(directory / SUMMARY, summary)
+    write_json(directory / SUMMARY, summary)
 
 
 def tidy(directory: Path, config: RunConfig) -> None:
@@ -160,7 +160,8 @@ def _read_json(path: Path, directory: Path) -> dict[str, Any]:
     return data
 
 
-def _write_json(path: Path, data: dict[str, Any]) -> None:
+def write_json(path: Path, data: dict[str, Any]) -> None:
+    """Write a file of a run directory as a whole."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(_json(data), encoding="utf-8")
     os.replace(temporary, path)

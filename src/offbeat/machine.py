@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -90,6 +91,16 @@ def keep_freed_memory() -> bool:
         mallopt(option, value) == 1
         for option, value in ((_M_MMAP_MAX, never), (_M_TRIM_THRESHOLD, most), (_M_TOP_PAD, step))
     )
+
+
+def describe_machine(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """What the last digits of a run depend on: the processor, its widest instructions, and the version of torch."""
+    lines = (line.partition(":") for line in read_text(cpuinfo).splitlines())
+    words = {name.strip(): value.strip() for name, _, value in lines}
+    flags = words.get("flags", words.get("Features", "")).split()
+    widest = next((flag for flag in ("avx512_bf16", "avx512f", "avx2", "bf16", "asimd") if flag in flags), "")
+    name = " ".join(filter(None, (words.get("model name") or platform.machine(), widest)))
+    return f"{name}, torch {installed_version('torch')}"
 
 
 def measure_wakeups(samples: int = 200, sleep_s: float = 0.001) -> list[float]:

@@ -39,6 +39,7 @@ from offbeat.directory import (
     write_wall,
 )
 from offbeat.errors import OffbeatError, RunError, UserError
+from offbeat.machine import describe_machine
 from offbeat.replay import memory_map
 from offbeat.timing.clock import VirtualClock
 from offbeat.timing.ledger import EpisodeRecord, Ledger
@@ -167,7 +168,7 @@ def _run(
 def _summary(session: Session, config: RunConfig, wall_s: float) -> dict[str, Any]:
     names = ("clock", "schedule", "seed", "setting", "scale", "preset", "dry", "minutes")
     fields = {name: getattr(config, name) for name in names} | {"wall_s": wall_s, "cycle_s": config.env.cycle_s}
-    return session.log.summary() | fields | session.notes()
+    return session.log.summary() | fields | {"machine": describe_machine()} | session.notes()
 
 
 class _VirtualSession:

@@ -57,6 +57,8 @@ class Study:
     """Directory of the study."""
     reuse: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="DIR...", help_behavior_hint="")] = ()
     """Directories of other studies: finished runs of the same configuration are copied from there, not run again."""
+    archive: Annotated[Path | None, tyro.conf.arg(metavar="DIR", help_behavior_hint="")] = None
+    """Where the numbers of finished runs are kept in small text files; runs that are there are not run again."""
     ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS", help_behavior_hint="")] = None
     """Address of a Ray cluster that carries out the runs, or `local`; needs the extra offbeat[ray]."""
 
@@ -75,7 +77,9 @@ class Study:
         _say(console, f"{len(plan.settings)} settings, {len(plan.seeds)} seeds, into {out}")
         try:
             with show_study(console) as show:
-                outcome = run_study(plan, out, jobs, show, reuse=self.reuse, workplace=self.workplace(out))
+                outcome = run_study(
+                    plan, out, jobs, show, reuse=self.reuse, archive=self.archive, workplace=self.workplace(out)
+                )
         except KeyboardInterrupt:
             _say(Console(stderr=True), "Stopped. The same command goes on from the last checkpoints.")
             raise

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.report import cycles
-from offbeat.report.read import Group
+from offbeat.report.read import Group, has_cycles
 from offbeat.report.results import Change, Results, Summary, learning_curve
 from offbeat.report.settings import change_record, improvement_record, summary_record
 from offbeat.report.statistics import Estimate
@@ -64,8 +64,9 @@ def write_runs(out: Path, groups: Sequence[Group]) -> None:
     _write(out / "table.csv", ["group", *HEADINGS], [[label, *table_values(run).values()] for label, run in runs])
     timing = [[label, *timing_values(run).values()] for label, run in runs]
     _write(out / "timing.csv", ["group", *TIMING_HEADINGS], timing)
-    _write_histogram(out / "response.csv", groups, cycles.response_ms, cycles.response_edges(groups))
-    _write_histogram(out / "lateness.csv", groups, cycles.lateness_ms, cycles.lateness_edges(groups))
+    timed = [group for group in groups if has_cycles(group)]
+    _write_histogram(out / "response.csv", timed, cycles.response_ms, cycles.response_edges(timed))
+    _write_histogram(out / "lateness.csv", timed, cycles.lateness_ms, cycles.lateness_edges(timed))
     rows = []
     for label, run in runs:
         steps, count = np.cumsum(run.episodes["steps"]), len(run.episodes["steps"])

@@ -31,7 +31,8 @@ class RunRecord:
     directory: where it was read from. config: how it was run.
     summary: every column of the tables; taken from summary.json, or worked out of the records of an unfinished run.
     episodes: one array per column of episodes.csv, one entry per episode.
-    cycles, stages: the structured rows of cycles.bin and stages.bin, mapped: what is not looked at is not read.
+    cycles, stages: the structured rows of cycles.bin and stages.bin, mapped: what is not looked at is not read. Of a
+    run out of an archive none.
     film: a film of the learned policy, or None. finished: whether the run wrote its summary.
     """
 
@@ -63,6 +64,11 @@ class Group:
         return self.config.schedule
 
 
+def has_cycles(group: Group) -> bool:
+    """Whether single cycles of a group's runs can be drawn: of any that is not out of an archive."""
+    return any(run.cycles.size > 0 for run in group.runs)
+
+
 def read_run(directory: Path | str) -> RunRecord:
     """Read one run directory. Raises: RunError, one sentence, when it is missing, empty or damaged."""
     directory = Path(directory)
@@ -70,16 +76,18 @@ def read_run(directory: Path | str) -> RunRecord:
         raise RunError(f"There is no run directory {directory}: give the --out of an `offbeat train`.")
     config = _read_config(directory)
     episodes = read_episodes(directory)
-    cycles, stages = _map_rows(directory / "cycles.bin", CYCLE_DTYPE), _map_rows(directory / "stages.bin", STAGE_DTYPE)
+    saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
+    whole = set(_RECORDED) <= set(saved)  # such a run has worked out itself what takes every cycle
+    cycles = _map_rows(directory / "cycles.bin", CYCLE_DTYPE, whole)
+    stages = _map_rows(directory / "stages.bin", STAGE_DTYPE, whole)
     if stages.size and int(stages["stage"].max()) >= len(Stage):
         raise RunError(
             f"{directory / 'stages.bin'} is damaged (no stage has the number it names): train the run again."
         )
     if len(episodes["episode"]) == 0:
         raise RunError(f"The run in {directory} has not finished an episode yet: wait for one, or `offbeat resume` it.")
-    saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
     facts = _facts(config, episodes)
-    if not set(_RECORDED) <= set(saved):  # a finished run has worked them out itself
+    if not whole:
         facts |= _record_facts(cycles, stages)
     summary = facts | saved
     film = next((path for suffix in FILM_TYPES if (path := directory / f"film{suffix}").is_file()), None)
@@ -194,8 +202,10 @@ def _record_facts(cycles: NDArray[np.void], stages: NDArray[np.void]) -> dict[st
     }
 
 
-def _map_rows(path: Path, dtype: np.dtype[Any]) -> NDArray[np.void]:
-    """The whole rows of a record file, mapped into memory. Raises: RunError."""
+def _map_rows(path: Path, dtype: np.dtype[Any], dispensable: bool) -> NDArray[np.void]:
+    """The whole rows of a record file, mapped; none where a dispensable one is missing. Raises: RunError."""
+    if dispensable and not path.exists():
+        return np.empty(0, dtype)
     try:
         count = path.stat().st_size // dtype.itemsize
         # A run that was killed while writing may leave part of a row; a file without rows cannot be mapped.

@@ -5,6 +5,7 @@ Everything said about settings (curves, tables, comparisons, conclusions) is mad
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from offbeat.config import RunConfig, make_config
 from offbeat.errors import ConfigError
 from offbeat.report import statistics
-from offbeat.report.cycles import response_ms
 from offbeat.report.read import Group
 from offbeat.report.statistics import UNKNOWN, Array, Estimate, Sample
 
@@ -38,7 +38,7 @@ class Results:
     name: unique in the report. schedule: decides the colour. seeds: (R,).
     returns: (R, E), of every episode. training_s: (E,), time in episodes at each one's end, resets left out (s).
     steps: (R,), environment steps of each run. updates: (U,), gradient updates of the runs that logged them.
-    response_ms: median and 99th percentile over all cycles of all runs (ms), or None where they were not recorded.
+    response_ms: the runs' median and 99th percentile (ms), each a mean over runs, or None where not recorded.
     reference: the setting of the paper that these runs repeat, or None.
     """
 
@@ -150,8 +150,8 @@ class Change:
 def group_results(group: Group) -> Results:
     """The results of a group of run directories, as far as the shortest of its runs went."""
     count = min(len(run.episodes["return"]) for run in group.runs)
-    responses = response_ms(group)
-    p50, p99 = np.percentile(responses, [50, 99]).tolist() if responses.size else (np.nan, np.nan)
+    responses = [run.summary["response_ms"] for run in group.runs]
+    p50, p99 = (float(np.mean([np.nan if r[name] is None else r[name] for r in responses])) for name in ("p50", "p99"))
     return Results(
         name=group.label,
         schedule=group.schedule,
@@ -160,7 +160,7 @@ def group_results(group: Group) -> Results:
         training_s=np.asarray(group.runs[0].episodes["training_s"][:count], np.float64),
         steps=np.array([run.episodes["steps"][:count].sum() for run in group.runs], np.float64),
         updates=np.array([run.episodes["updates"][count - 1] for run in group.runs], np.float64),
-        response_ms=(p50, p99) if responses.size else None,
+        response_ms=(p50, p99) if math.isfinite(p50) else None,
         reference=paper_setting(group.config),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from offbeat.errors import RunError
 from offbeat.report import html, numbers, results
 from offbeat.report.conclude import conclude
-from offbeat.report.read import Group
+from offbeat.report.read import Group, has_cycles
 from offbeat.report.results import THRESHOLD, Change, Summary
 from offbeat.report.settings import changes_table, settings_table, terminal_lines
 from offbeat.report.subject import Subject, read_subject
@@ -101,12 +101,14 @@ def _cycle_figures(subject: Subject) -> dict[str, Any]:
     """The figures of where a cycle's time goes, of a legible number of groups."""
     from offbeat.report import figures
 
+    groups = [group for group in subject.groups if has_cycles(group)]
+
     def few(limit: int) -> list[Group]:
-        return representatives(subject.groups, [name for pair in subject.compare[:1] for name in pair], limit)
+        return representatives(groups, [name for pair in subject.compare[:1] for name in pair], limit)
 
     shown = {group.label for group in few(_BARS)} or {bar.name for bar in subject.stages}
     drawings: dict[str, Any] = {"stages": figures.draw_stages([bar for bar in subject.stages if bar.name in shown])}
-    if subject.groups:
+    if groups:
         drawings |= {
             "response": figures.draw_responses(few(_HISTOGRAMS)),
             "lateness": figures.draw_lateness(few(_HISTOGRAMS)),

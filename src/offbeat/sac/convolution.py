@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 _JOINED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-_MASK_DTYPE = {torch.bfloat16: torch.int16, torch.float32: torch.int32}
+_MASK_DTYPE = {torch.float32: torch.int32}
+if _JOINED and torch.ops.mkldnn._is_mkldnn_bf16_supported():  # only some processors
+    _MASK_DTYPE[torch.bfloat16] = torch.int16
 
 
 def convolve(maps: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], relu: bool) -> Tensor:

@@ -12,9 +12,10 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from offbeat.build import resolve_compute
 from offbeat.config import ComputeConfig, RunConfig
 from offbeat.directory import CHECKPOINT, CONFIG, SUMMARY, is_finished, read_config, read_profile, tidy
 from offbeat.errors import ConfigError, RunError, UserError
+from offbeat.studies.archive import find_archives, read_archive
 from offbeat.studies.plan import Study, StudyRun, StudySetting
 from offbeat.timing.profile import load_profile
 
@@ -50,18 +52,28 @@ def sole_study(out: Path) -> Iterator[None]:
         os.close(held)
 
 
-def open_study(study: Study, out: Path) -> Study:
+def open_study(study: Study, out: Path, archive: Path | None = None) -> Study:
     """Begin the study in `out`, or go on with the one that is there; returns it as it is to be run.
 
-    What `auto` in a configuration's `compute` became here is saved, so that all runs are computed alike, wherever the
-    study goes on. More seeds and more settings come on top. Raises: RunError, one sentence, when a setting was changed
-    or is gone, when a run is another than the study's, or when something is damaged. Nothing is written before that.
+    archive: where numbers of its runs may be. What `auto` in a configuration's `compute` became here, or where the
+    archive was made, is saved, so that all runs are computed alike, wherever the study goes on. More seeds and more
+    settings come on top. Raises: RunError, one sentence, when a setting was changed or is gone, when a run is another
+    than the study's, or when something is damaged. Nothing is written before that.
     """
     path = out / STUDY
     saved = _read(path) if path.exists() else {"seeds": [], "settings": {}}
+    archived = {run.setting: run for run in read_archive(archive)} if archive is not None else {}
+    before = {name: replace(run.config, seed=0) for name, run in archived.items()}
     seeds = sorted({*study.seeds, *saved["seeds"]})
-    study = replace(study, settings=tuple(_settle(setting, saved["settings"]) for setting in study.settings))
-    _check_settings(study, saved, out)
+    study = replace(study, settings=tuple(_settle(setting, before | saved["settings"]) for setting in study.settings))
+    _check_settings(study, saved["settings"], f"{out} holds", "--out")
+    _check_settings(study, before, f"{archive} holds", "--archive")
+    for name, kept in archived.items():
+        if kept.profile["stages"] != _wanted_profile(kept.config):
+            raise RunError(
+                f"{archive} holds the setting {name!r} with another timing profile {kept.config.profile!r} than that "
+                "is now: give another --archive."
+            )
     for run in study.runs():
         _check_run(run, out)
     for half in out.glob(f"*/*{_ARRIVING}"):  # of a study that was killed
@@ -83,18 +95,27 @@ def open_study(study: Study, out: Path) -> Study:
 def copy_runs(runs: Iterable[StudyRun], out: Path, reuse: Iterable[Path]) -> set[StudyRun]:
     """Copy the runs that have not begun here and are finished below the directories `reuse`; returns which.
 
-    The same configuration and timing profile give the same bytes, wherever they are run. Raises: RunError.
+    These hold run directories or archives. The same configuration and timing profile give the same bytes, wherever
+    they are run. Raises: RunError.
     """
     finished = _find_finished(reuse)
     copied = set()
     for run in runs:
         source, target = finished.get(_key(run.config)), out / run.directory
-        if source is None or (target / CONFIG).exists() or _profile_of(source) != _wanted_profile(run.config):
+        if source is None or (target / CONFIG).exists() or source.stages() != _wanted_profile(run.config):
             continue
         with arriving(target) as temporary:
-            shutil.copytree(source, temporary, dirs_exist_ok=True)
+            source.copy(temporary)
         copied.add(run)
     return copied
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A finished run somewhere else. stages: of its timing profile. copy: write it into an empty directory."""
+
+    stages: Callable[[], dict[str, Any]]
+    copy: Callable[[Path], object]
 
 
 @contextmanager
@@ -131,18 +152,18 @@ def _settle(setting: StudySetting, saved: Mapping[str, RunConfig]) -> StudySetti
     )
 
 
-def _check_settings(study: Study, saved: Mapping[str, Any], out: Path) -> None:
-    """Raises: RunError when a setting of the saved study is another now, or gone."""
+def _check_settings(study: Study, saved: Mapping[str, RunConfig], holds: str, option: str) -> None:
+    """Raises: RunError when a saved setting is another now, or gone. holds: how the sentence begins."""
     now = {setting.name: setting.config for setting in study.settings}
-    for name, config in saved["settings"].items():
+    for name, config in saved.items():
         if name not in now:
             raise RunError(
-                f"{out} holds the setting {name!r}, which the study has no more: put it back or give another --out."
+                f"{holds} the setting {name!r}, which the study has no more: put it back or give another {option}."
             )
         if now[name] != config:
             raise RunError(
-                f"{out} holds the setting {name!r} with {difference(config, now[name])}: "
-                "change it back or give another --out."
+                f"{holds} the setting {name!r} with {difference(config, now[name])}: "
+                f"change it back or give another {option}."
             )
 
 
@@ -184,15 +205,21 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _find_finished(directories: Iterable[Path]) -> dict[str, Path]:
-    """Finished runs below the directories, by their configuration."""
-    found: dict[str, Path] = {}
+def _find_finished(directories: Iterable[Path]) -> dict[str, _Finished]:
+    """Finished runs below the directories, by their configuration; whole ones before those of archives."""
+    whole: dict[str, _Finished] = {}
+    archived: dict[str, _Finished] = {}
     for directory in directories:
         if not directory.is_dir():
             raise RunError(f"There is no directory {directory} to reuse runs from: give one that holds a study.")
         for summary in sorted(directory.rglob(SUMMARY)):
-            found.setdefault(_key(read_config(summary.parent)), summary.parent)
-    return found
+            run = summary.parent
+            found = _Finished(partial(_profile_of, run), partial(shutil.copytree, run, dirs_exist_ok=True))
+            whole.setdefault(_key(read_config(run)), found)
+        for one in (one for archive in find_archives(directory) for one in read_archive(archive)):
+            found = _Finished(partial(dict, one.profile["stages"]), one.unpack)
+            archived.setdefault(_key(one.config), found)
+    return archived | whole
 
 
 def _key(config: RunConfig) -> str:

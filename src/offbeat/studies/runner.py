@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from offbeat.signals import end_processes
+from offbeat.studies.archive import pack
 from offbeat.studies.directory import copy_runs, open_study, sole_study
 from offbeat.studies.plan import Study, StudyRun, check_study
 from offbeat.studies.watch import Event, Watch, workload
@@ -66,22 +67,29 @@ def run_study(
     show: Callable[[Event], None] | None = None,
     *,
     reuse: Sequence[Path] = (),
+    archive: Path | None = None,
     workplace: Callable[[], Workplace] | None = None,
 ) -> Outcome:
     """Carry out a study in the directory `out`, or go on with it.
 
     jobs: runs at a time, each a process with one core. show: is told about once a second how the study stands.
-    reuse: directories whose finished runs are copied where they are the same. workplace: makes what carries the runs
-    out, instead of processes here.
+    reuse: directories whose finished runs are copied where they are the same. archive: where the numbers of finished
+    runs are kept; those that are there already are not run again. workplace: makes what carries the runs out, instead
+    of processes here.
     A run that fails does not stop the others. Raises: ConfigError, ProfileError, RunError before anything runs.
     """
     out = Path(out)
     check_study(study)
     with sole_study(out):
-        study = open_study(study, out)
-        copied = copy_runs(study.runs(), out, reuse)
+        study = open_study(study, out, archive)
+        known = [archive] if archive is not None and archive.is_dir() else []
+        copied = copy_runs(study.runs(), out, [*reuse, *known])
         place = workplace() if workplace is not None else Processes(out, jobs)
-        return run_all(study.runs(), out, place, show, copied)
+        try:
+            return run_all(study.runs(), out, place, show, copied)
+        finally:
+            if archive is not None:
+                pack(study, out, archive)
 
 
 def run_all(
