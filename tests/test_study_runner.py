@@ -180,6 +180,19 @@ def test_the_time_left_follows_from_the_speeds_seen(tmp_path: Path) -> None:
     assert watch.look(1).runs[0].speed == pytest.approx(8 * 0.4 / 10)
 
 
+def test_the_speed_of_a_run_that_went_back_to_its_checkpoint_is_never_below_zero(tmp_path: Path) -> None:
+    (run,) = make_study("a", seeds=(0,), dry=True).runs()
+    path = tmp_path / run.directory / "episodes.csv"
+    path.parent.mkdir(parents=True)
+    watch = Watch([run], tmp_path)
+    watch.started(run)
+    speeds = []
+    for episodes in (3, 2, 4):
+        path.write_text("episode,steps,return\n" + "0,10,1.0\n" * episodes)
+        speeds.append(watch.look(1).runs[0].speed)
+    assert speeds[:2] == [None, None] and speeds[2] is not None and speeds[2] > 0.0
+
+
 def test_processes_carry_out_runs_and_say_why_one_failed(tmp_path: Path) -> None:
     study = make_study("sequential", seeds=(0, 1), dry=True)
     broken = tmp_path / "out/sequential/seed-1"

@@ -92,6 +92,7 @@ def test_a_profile_is_measured_once(
         (["--schedule", "reactive"], "say --schedules reactive, not --schedule"),
         (["--env.cycle-s", "0.05"], "say --cycles-ms, not --env.cycle-s"),
         (["--no-dry", "--clock", "wall"], "tune-cycle works in virtual time"),
+        (["--no-dry", "--robot", "ur", "--robot-host", "127.0.0.1"], "in simulation: leave out --robot ur"),
         (["--cycles-ms", "0"], "A cycle of 0 ms is none"),
         (["--cycles-ms", "7000"], "A cycle of 7000 ms is none: use more than 0 and at most an episode, 1200 ms"),
         (["--longest-ms", "nan"], "longest_ms is nan: give a finite number"),

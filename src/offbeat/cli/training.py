@@ -124,10 +124,9 @@ def _stoppable(directory: Path) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, SystemExit, RobotError):
-        hint = "nothing was begun" if not (directory / "checkpoint.pt").exists() else f"offbeat resume {directory}"
-        Console(stderr=True).print(
-            f"Stopped. To go on from the last checkpoint: {hint}", highlight=False, soft_wrap=True
-        )
+        begun = (directory / "checkpoint.pt").exists()
+        said = f"To go on from the last checkpoint: offbeat resume {directory}" if begun else "Nothing was begun."
+        Console(stderr=True).print(f"Stopped. {said}", highlight=False, soft_wrap=True)
         raise
 
 

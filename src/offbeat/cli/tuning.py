@@ -130,6 +130,11 @@ class TuneCycle:
             raise ConfigError(f"tune-cycle compares schedules: say --schedules {config.schedule}, not --schedule.")
         if config.env.cycle_s != default.env.cycle_s:
             raise ConfigError("tune-cycle chooses the cycle times: say --cycles-ms, not --env.cycle-s.")
+        if config.hardware.driver:
+            raise ConfigError(
+                f"tune-cycle works in simulation: leave out --robot {config.hardware.driver}, and say --profile "
+                "measured for this machine."
+            )
         if config.clock == "wall":
             raise ConfigError(
                 "tune-cycle works in virtual time: leave out --clock wall, and say --profile measured for this machine."

@@ -124,6 +124,8 @@ class Watch:
                 _read_episodes(self._out / run.directory / "episodes.csv", sight)
             elif run in elsewhere:
                 sight.episodes, sight.return_last20 = elsewhere[run]
+            if sight.sightings and sight.episodes < sight.sightings[-1][1]:
+                sight.sightings.clear()  # it went back to its checkpoint
             if not sight.sightings or sight.sightings[-1][1] != sight.episodes:
                 sight.sightings.append((now_s, sight.episodes))
             while len(sight.sightings) > 2 and sight.sightings[1][0] < now_s - _PACE_S:
