@@ -77,9 +77,7 @@ def read_run(directory: Path | str) -> RunRecord:
     config = _read_config(directory)
     episodes = read_episodes(directory)
     saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
-    whole = set(_RECORDED) <= set(saved)  # such a run has worked out itself what takes every cycle
-    cycles = _map_rows(directory / "cycles.bin", CYCLE_DTYPE, whole)
-    stages = _map_rows(directory / "stages.bin", STAGE_DTYPE, whole)
+    cycles, stages = _map_rows(directory / "cycles.bin", CYCLE_DTYPE), _map_rows(directory / "stages.bin", STAGE_DTYPE)
     if stages.size and int(stages["stage"].max()) >= len(Stage):
         raise RunError(
             f"{directory / 'stages.bin'} is damaged (no stage has the number it names): train the run again."
@@ -87,7 +85,7 @@ def read_run(directory: Path | str) -> RunRecord:
     if len(episodes["episode"]) == 0:
         raise RunError(f"The run in {directory} has not finished an episode yet: wait for one, or `offbeat resume` it.")
     facts = _facts(config, episodes)
-    if not whole:
+    if not set(_RECORDED) <= set(saved):  # a finished run has worked them out itself
         facts |= _record_facts(cycles, stages)
     summary = facts | saved
     film = next((path for suffix in FILM_TYPES if (path := directory / f"film{suffix}").is_file()), None)
@@ -202,10 +200,8 @@ def _record_facts(cycles: NDArray[np.void], stages: NDArray[np.void]) -> dict[st
     }
 
 
-def _map_rows(path: Path, dtype: np.dtype[Any], dispensable: bool) -> NDArray[np.void]:
-    """The whole rows of a record file, mapped; none where a dispensable one is missing. Raises: RunError."""
-    if dispensable and not path.exists():
-        return np.empty(0, dtype)
+def _map_rows(path: Path, dtype: np.dtype[Any]) -> NDArray[np.void]:
+    """The whole rows of a record file, mapped into memory. Raises: RunError."""
     try:
         count = path.stat().st_size // dtype.itemsize
         # A run that was killed while writing may leave part of a row; a file without rows cannot be mapped.

@@ -4,8 +4,8 @@ study.json      the study as plain data, each setting with the timing profile th
 runs.jsonl      one line a run: setting, seed, the version of offbeat that made it, its summary
 episodes.csv    every episode of every run: setting, seed, and the columns of a run's own episodes.csv, unchanged
 
-An unpacked run is a run directory without the records of single cycles: finished like any other, and a report says the
-same of it, but does not draw its cycles. More runs come on top of those that are there, none is replaced.
+An unpacked run is a run directory whose records of single cycles are empty: finished like any other, and a report says
+the same of it, but does not draw its cycles. More runs come on top of those that are there, none is replaced.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RUNS = "runs.jsonl"
 """Its presence says that a directory is an archive."""
 
 _STUDY, _EPISODES = "study.json", "episodes.csv"
+_CYCLES = "cycles.bin", "stages.bin"
 _HEADER = ("setting", "seed", *EPISODE_COLUMNS)
 
 
@@ -52,6 +53,8 @@ class ArchivedRun:
         write_json(directory / CONFIG, self.config.to_dict() | {"offbeat": self.offbeat})
         TimingProfile.from_dict(dict(self.profile)).save(directory / PROFILE)
         _write(directory / _EPISODES, "\n".join((",".join(EPISODE_COLUMNS), *self.episodes, "")))
+        for name in _CYCLES:
+            (directory / name).touch()
         write_json(directory / SUMMARY, dict(self.summary))
 
 
