@@ -49,7 +49,13 @@ from offbeat.schedules.shared import Board
 from offbeat.signals import StopSignals
 from offbeat.timing.adopt import adopt_records
 from offbeat.timing.ledger import EpisodeRecord, Ledger
-from offbeat.timing.realtime import collect_between_episodes, take_short_slices, try_realtime
+from offbeat.timing.realtime import (
+    PRIORITY,
+    collect_between_episodes,
+    raise_priority,
+    take_short_slices,
+    try_realtime,
+)
 from offbeat.timing.wall import WallClock
 from offbeat.types import FloatArray, Observation
 
@@ -184,6 +190,11 @@ class WallSession:
         take_short_slices()
         if config.wall.realtime:
             self._favours = [f"{favour.name}: {favour.found}" for favour in try_realtime()]
+        elif (
+            config.hardware.driver
+        ):  # below the arm's own processes, which may not wait for this one, above the learner
+            favour = raise_priority(PRIORITY - 10)
+            self._favours = [f"{favour.name}: {favour.found}"]
         replay = build_replay(config, allocate, learner_threads(config))
         if names:
             import torch
