@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import IO, Protocol
@@ -85,11 +86,8 @@ def run_study(
         known = [archive] if archive is not None and archive.is_dir() else []
         copied = copy_runs(study.runs(), out, [*reuse, *known])
         place = workplace() if workplace is not None else Processes(out, jobs)
-        try:
-            return run_all(study.runs(), out, place, show, copied)
-        finally:
-            if archive is not None:
-                pack(study, out, archive)
+        keep = partial(pack, study, out, archive) if archive is not None else None
+        return run_all(study.runs(), out, place, show, copied, keep)
 
 
 def run_all(
@@ -98,14 +96,18 @@ def run_all(
     workplace: Workplace,
     show: Callable[[Event], None] | None = None,
     copied: Iterable[StudyRun] = (),
+    keep: Callable[[], object] | None = None,
 ) -> Outcome:
     """Carry out runs below the directory `out` until all have ended; those that have finished there are left alone.
 
-    copied: those of them that were not run here. Other arguments as in `run_study`.
+    copied: those of them that were not run here. keep: called at first and whenever runs have ended, to keep their
+    numbers. Other arguments as in `run_study`.
     """
     watch, under_way = Watch(runs, out, copied), 0
     waiting = deque(longest_first(watch.waiting()))
     show = show or (lambda event: None)
+    keep = keep or (lambda: None)
+    keep()
     show(watch.look(workplace.jobs, workplace.progress()))
     try:
         while waiting or under_way:
@@ -114,9 +116,12 @@ def run_all(
                 workplace.start(run)
                 watch.started(run)
                 under_way += 1
-            for run, reason in workplace.wait(_POLL_S):
+            ended = workplace.wait(_POLL_S)
+            for run, reason in ended:
                 watch.ended(run, reason)
                 under_way -= 1
+            if ended:
+                keep()
             show(watch.look(workplace.jobs, workplace.progress()))
     finally:
         workplace.stop()
