@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fake_studies import contents, make_study, run_here
 from offbeat.config import ComputeConfig
 from offbeat.errors import RunError
 from offbeat.report import write_report
-from offbeat.studies.archive import find_archives, read_archive
+from offbeat.studies.archive import find_archives, read_archive, read_settings
 from offbeat.studies.plan import Study
 from offbeat.studies.watch import Event, State
 
@@ -77,6 +78,12 @@ def test_runs_are_computed_as_those_of_the_archive_were(tmp_path: Path) -> None:
         compute = ComputeConfig(device="cpu", precision=precision)
         return replace(study, settings=(replace(setting, config=replace(setting.config, compute=compute)),))
 
+    run_here(computed("bfloat16"), tmp_path / "first", archive=tmp_path / "archive")
+    # Also those of a setting that has no run yet: the settings of a study are compared.
+    both = replace(computed("bfloat16"), settings=(*computed("bfloat16").settings, *make_study("other").settings))
+    run_here(both, tmp_path / "both", {"other seed 0": "the disk is full"}, archive=tmp_path / "archive")
+    assert list(read_settings(tmp_path / "archive")) == ["sequential", "other"]
+    shutil.rmtree(tmp_path / "archive")
     run_here(computed("bfloat16"), tmp_path / "first", archive=tmp_path / "archive")
     assert run_here(computed("auto"), tmp_path / "second", archive=tmp_path / "archive")[1] == []
     with pytest.raises(RunError, match=r"compute.precision 'bfloat16', not 'float32' as now: .* another --archive"):

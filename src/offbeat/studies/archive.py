@@ -1,6 +1,6 @@
 """The numbers of finished runs in three text files, to keep for good what would be gigabytes as run directories.
 
-study.json      the study as plain data, each setting with the timing profile that its runs had
+study.json      the study as plain data, each setting with the timing profile of its runs, if it has any
 runs.jsonl      one line a run: setting, seed, the version of offbeat that made it, its summary
 episodes.csv    every episode of every run: setting, seed, and the columns of a run's own episodes.csv, unchanged
 
@@ -14,7 +14,7 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,19 @@ def find_archives(directory: Path) -> list[Path]:
     return sorted(path.parent for path in directory.rglob(RUNS))
 
 
+def read_settings(directory: Path) -> dict[str, RunConfig]:
+    """The settings of an archive's study by name, those without a run as well. Raises: RunError when it is damaged."""
+    if not (directory / RUNS).exists():
+        return {}
+    try:
+        data = json.loads((directory / _STUDY).read_text("utf-8"))
+        return {entry["name"]: RunConfig.from_dict(entry["config"]) for entry in data["settings"]}
+    except OSError as error:
+        raise RunError(f"{error.filename} cannot be read ({error.strerror}): restore the archive.") from error
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise RunError(f"The archive in {directory} is damaged ({error}): restore it.") from error
+
+
 def read_archive(directory: Path) -> list[ArchivedRun]:
     """The runs of an archive, none where there is nothing. Raises: RunError, one sentence, when it is damaged."""
     if not (directory / RUNS).exists():
@@ -130,8 +143,9 @@ def _write_archive(study: Study, runs: Iterable[ArchivedRun], archive: Path) -> 
         lines.append(json.dumps(facts))
         rows += [f"{run.setting},{run.config.seed},{line}" for line in run.episodes]
     settings = [
-        {"name": name, "config": replace(run.config, seed=0).to_dict(), "profile": run.profile}
-        for name, run in first.items()
+        {"name": own.name, "config": own.config.to_dict()}
+        | ({"profile": first[own.name].profile} if own.name in first else {})
+        for own in study.settings
     ]
     compare = [list(pair) for pair in study.compare]
     about = {"name": study.name, "question": study.question, "compare": compare, "settings": settings}

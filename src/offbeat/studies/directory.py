@@ -24,7 +24,7 @@ from offbeat.build import resolve_compute
 from offbeat.config import ComputeConfig, RunConfig
 from offbeat.directory import CHECKPOINT, CONFIG, SUMMARY, is_finished, read_config, read_profile, tidy
 from offbeat.errors import ConfigError, RunError, UserError
-from offbeat.studies.archive import find_archives, read_archive
+from offbeat.studies.archive import find_archives, read_archive, read_settings
 from offbeat.studies.plan import Study, StudyRun, StudySetting
 from offbeat.timing.profile import load_profile
 
@@ -63,7 +63,7 @@ def open_study(study: Study, out: Path, archive: Path | None = None) -> Study:
     path = out / STUDY
     saved = _read(path) if path.exists() else {"seeds": [], "settings": {}}
     archived = {run.setting: run for run in read_archive(archive)} if archive is not None else {}
-    before = {name: replace(run.config, seed=0) for name, run in archived.items()}
+    before = read_settings(archive) if archive is not None else {}
     seeds = sorted({*study.seeds, *saved["seeds"]})
     study = replace(study, settings=tuple(_settle(setting, before | saved["settings"]) for setting in study.settings))
     _check_settings(study, saved["settings"], f"{out} holds", "--out")
