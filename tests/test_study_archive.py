@@ -14,7 +14,7 @@ from fake_studies import contents, make_study, run_here
 from offbeat.config import ComputeConfig
 from offbeat.errors import RunError
 from offbeat.report import write_report
-from offbeat.studies.archive import find_archives, read_archive, read_settings
+from offbeat.studies.archive import find_archives, read_archive
 from offbeat.studies.plan import Study
 from offbeat.studies.watch import Event, State
 
@@ -38,7 +38,7 @@ def test_an_archived_run_is_not_run_again_and_comes_out_as_it_went_in(tmp_path: 
         assert after[name] == before[name]
     assert after["sequential/seed-0/cycles.bin"] == b""
 
-    runs = read_archive(archive)
+    runs = read_archive(archive).runs
     names = [(run.setting, run.config.seed) for run in runs]
     assert names == [("asynchronous", 0), ("asynchronous", 1), ("sequential", 0), ("sequential", 1)]
     assert {len(run.episodes) for run in runs} == {8}
@@ -68,7 +68,7 @@ def test_what_finished_is_kept_when_a_study_is_stopped(tmp_path: Path) -> None:
     study = make_study("sequential", dry=True)
     with pytest.raises(KeyboardInterrupt):
         run_here(study, tmp_path / "first", archive=tmp_path / "archive", show=stop_after_one)
-    assert [run.config.seed for run in read_archive(tmp_path / "archive")] == [0]
+    assert [run.config.seed for run in read_archive(tmp_path / "archive").runs] == [0]
 
 
 def test_runs_are_computed_as_those_of_the_archive_were(tmp_path: Path) -> None:
@@ -82,12 +82,28 @@ def test_runs_are_computed_as_those_of_the_archive_were(tmp_path: Path) -> None:
     # Also those of a setting that has no run yet: the settings of a study are compared.
     both = replace(computed("bfloat16"), settings=(*computed("bfloat16").settings, *make_study("other").settings))
     run_here(both, tmp_path / "both", {"other seed 0": "the disk is full"}, archive=tmp_path / "archive")
-    assert list(read_settings(tmp_path / "archive")) == ["sequential", "other"]
+    assert list(read_archive(tmp_path / "archive").settings) == ["sequential", "other"]
     shutil.rmtree(tmp_path / "archive")
     run_here(computed("bfloat16"), tmp_path / "first", archive=tmp_path / "archive")
     assert run_here(computed("auto"), tmp_path / "second", archive=tmp_path / "archive")[1] == []
     with pytest.raises(RunError, match=r"compute.precision 'bfloat16', not 'float32' as now: .* another --archive"):
         run_here(computed("float32"), tmp_path / "third", archive=tmp_path / "archive")
+
+
+def test_a_directory_that_is_no_archive_is_one_sentence(tmp_path: Path) -> None:
+    study = make_study("sequential", dry=True)
+    run_here(study, tmp_path / "first")
+    (tmp_path / "file").touch()
+    before = contents(tmp_path)
+    for name in ("first", "file"):
+        with pytest.raises(RunError, match="holds no archive: give an empty or a new directory as --archive"):
+            run_here(study, tmp_path / "second", archive=tmp_path / name)
+    with pytest.raises(RunError, match="is the study's own directory: give another --archive"):
+        run_here(study, tmp_path / "third", archive=tmp_path / "third")
+    assert contents(tmp_path) == before
+    run_here(study, tmp_path / "first", archive=tmp_path / "archive")
+    with pytest.raises(RunError, match=r"is a study's archive: `offbeat study NAME --archive .*archive` reports on it"):
+        write_report([tmp_path / "archive"], tmp_path / "report")
 
 
 def damage_seed(archive: Path) -> None:

@@ -161,9 +161,14 @@ def _read_json(path: Path, directory: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, data: dict[str, Any]) -> None:
-    """Write a file of a run directory as a whole."""
+    """Write a JSON file of a run directory, whole or not at all."""
+    write_whole(path, _json(data))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all: whoever reads it meanwhile finds the one before."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(_json(data), encoding="utf-8")
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

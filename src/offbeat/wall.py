@@ -51,6 +51,7 @@ from offbeat.timing.adopt import adopt_records
 from offbeat.timing.ledger import EpisodeRecord, Ledger
 from offbeat.timing.realtime import (
     PRIORITY,
+    Attempt,
     collect_between_episodes,
     raise_priority,
     take_short_slices,
@@ -188,13 +189,7 @@ class WallSession:
             self._supervisor.watch(name, watched)
         env = build_served_env(config, clock, self._rig, start.seed)
         take_short_slices()
-        if config.wall.realtime:
-            self._favours = [f"{favour.name}: {favour.found}" for favour in try_realtime()]
-        elif (
-            config.hardware.driver
-        ):  # below the arm's own processes, which may not wait for this one, above the learner
-            favour = raise_priority(PRIORITY - 10)
-            self._favours = [f"{favour.name}: {favour.found}"]
+        self._favours = [f"{favour.name}: {favour.found}" for favour in _ask_favours(config)]
         replay = build_replay(config, allocate, learner_threads(config))
         if names:
             import torch
@@ -262,3 +257,12 @@ class _RingingSink:
     ) -> None:
         self._add(action, reward, observation, terminated, truncated)
         self._ring()
+
+
+def _ask_favours(config: RunConfig) -> tuple[Attempt, ...]:
+    """Ask for what keeps the interaction on time, for the thread that calls."""
+    if config.wall.realtime:
+        return try_realtime()
+    if config.hardware.driver:  # above the learner, below the arm's own processes, which may not wait for this one
+        return (raise_priority(PRIORITY - 10),)
+    return ()

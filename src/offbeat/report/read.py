@@ -76,7 +76,6 @@ def read_run(directory: Path | str) -> RunRecord:
         raise RunError(f"There is no run directory {directory}: give the --out of an `offbeat train`.")
     config = _read_config(directory)
     episodes = read_episodes(directory)
-    saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
     cycles, stages = _map_rows(directory / "cycles.bin", CYCLE_DTYPE), _map_rows(directory / "stages.bin", STAGE_DTYPE)
     if stages.size and int(stages["stage"].max()) >= len(Stage):
         raise RunError(
@@ -84,6 +83,7 @@ def read_run(directory: Path | str) -> RunRecord:
         )
     if len(episodes["episode"]) == 0:
         raise RunError(f"The run in {directory} has not finished an episode yet: wait for one, or `offbeat resume` it.")
+    saved = _read_json(directory / "summary.json") if (directory / "summary.json").is_file() else {}
     facts = _facts(config, episodes)
     if not set(_RECORDED) <= set(saved):  # a finished run has worked them out itself
         facts |= _record_facts(cycles, stages)

@@ -10,17 +10,14 @@ the same of it, but does not draw its cycles. More runs come on top of those tha
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from io import StringIO
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from offbeat.config import RunConfig
-from offbeat.directory import CONFIG, PROFILE, SUMMARY, is_finished, write_json
+from offbeat.directory import CONFIG, PROFILE, SUMMARY, is_finished, write_json, write_whole
 from offbeat.errors import ConfigError, RunError
 from offbeat.studies.plan import Study
 from offbeat.timing.ledger import EPISODE_COLUMNS
@@ -31,7 +28,7 @@ RUNS = "runs.jsonl"
 
 _STUDY, _EPISODES = "study.json", "episodes.csv"
 _CYCLES = "cycles.bin", "stages.bin"
-_HEADER = ("setting", "seed", *EPISODE_COLUMNS)
+_HEADER = ",".join(("setting", "seed", *EPISODE_COLUMNS))
 
 
 @dataclass(frozen=True)
@@ -52,25 +49,41 @@ class ArchivedRun:
         """Write the run into an empty directory."""
         write_json(directory / CONFIG, self.config.to_dict() | {"offbeat": self.offbeat})
         TimingProfile.from_dict(dict(self.profile)).save(directory / PROFILE)
-        _write(directory / _EPISODES, "\n".join((",".join(EPISODE_COLUMNS), *self.episodes, "")))
+        write_whole(directory / _EPISODES, "\n".join((",".join(EPISODE_COLUMNS), *self.episodes, "")))
         for name in _CYCLES:
             (directory / name).touch()
         write_json(directory / SUMMARY, dict(self.summary))
 
 
-def pack(study: Study, out: Path, archive: Path) -> int:
-    """Add the finished runs of a study in the directory `out` to its archive; returns how many are in it then.
+@dataclass(frozen=True)
+class Archive:
+    """What an archive holds; nothing, where there is none yet.
+
+    settings: of its study by name, those without a run as well, with seed 0. runs: in the order of settings and seeds.
+    """
+
+    settings: Mapping[str, RunConfig] = field(default_factory=dict)
+    runs: tuple[ArchivedRun, ...] = ()
+
+    @property
+    def profiles(self) -> dict[str, Mapping[str, Any]]:
+        """The timing profile of every setting that has a run."""
+        return {run.setting: run.profile for run in self.runs}
+
+
+def pack(study: Study, out: Path, directory: Path) -> int:
+    """Add the finished runs of a study in `out` to its archive in `directory`; returns how many are in it then.
 
     The archive is empty or has been checked to be the study's. Raises: RunError when it is damaged.
     """
-    kept = {(run.setting, run.config.seed): run for run in read_archive(archive)}
+    kept = {(run.setting, run.config.seed): run for run in read_archive(directory).runs}
     for planned in study.runs():
-        if is_finished(out / planned.directory):
-            kept.setdefault((planned.setting, planned.seed), _read_run(planned.setting, out / planned.directory))
+        if (planned.setting, planned.seed) not in kept and is_finished(out / planned.directory):
+            kept[planned.setting, planned.seed] = _read_run(planned.setting, out / planned.directory)
     order = [setting.name for setting in study.settings]
     runs = sorted(kept.values(), key=lambda run: (order.index(run.setting), run.config.seed))
     if runs:
-        _write_archive(study, runs, archive)
+        _write(study, runs, directory)
     return len(runs)
 
 
@@ -79,48 +92,38 @@ def find_archives(directory: Path) -> list[Path]:
     return sorted(path.parent for path in directory.rglob(RUNS))
 
 
-def read_settings(directory: Path) -> dict[str, RunConfig]:
-    """The settings of an archive's study by name, those without a run as well. Raises: RunError when it is damaged."""
+def read_archive(directory: Path) -> Archive:
+    """Read an archive. Raises: RunError, one sentence, when it is damaged or the directory is something else's."""
     if not (directory / RUNS).exists():
-        return {}
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise RunError(f"{directory} is there and holds no archive: give an empty or a new directory as --archive.")
+        return Archive()
     try:
-        data = json.loads((directory / _STUDY).read_text("utf-8"))
-        return {entry["name"]: RunConfig.from_dict(entry["config"]) for entry in data["settings"]}
-    except OSError as error:
-        raise RunError(f"{error.filename} cannot be read ({error.strerror}): restore the archive.") from error
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
-        raise RunError(f"The archive in {directory} is damaged ({error}): restore it.") from error
-
-
-def read_archive(directory: Path) -> list[ArchivedRun]:
-    """The runs of an archive, none where there is nothing. Raises: RunError, one sentence, when it is damaged."""
-    if not (directory / RUNS).exists():
-        return []
-    try:
-        settings = {entry["name"]: entry for entry in json.loads((directory / _STUDY).read_text("utf-8"))["settings"]}
+        entries = {entry["name"]: entry for entry in json.loads((directory / _STUDY).read_text("utf-8"))["settings"]}
+        settings = {name: RunConfig.from_dict(entry["config"]) for name, entry in entries.items()}
         episodes: dict[tuple[str, int], list[str]] = {}
-        for setting, seed, line in _split((directory / _EPISODES).read_text("utf-8")):
-            episodes.setdefault((setting, seed), []).append(line)
+        for name, seed, line in _split((directory / _EPISODES).read_text("utf-8")):
+            episodes.setdefault((name, seed), []).append(line)
         runs = []
         for line in (directory / RUNS).read_text("utf-8").splitlines():
             run = json.loads(line)
-            entry, key = settings[run["setting"]], (run["setting"], int(run["seed"]))
-            config, own = RunConfig.from_dict(entry["config"] | {"seed": key[1]}), tuple(episodes.get(key, ()))
+            name, seed = run["setting"], int(run["seed"])
+            config, own = replace(settings[name], seed=seed), tuple(episodes.get((name, seed), ()))
             if len(own) != config.episodes:
-                raise ValueError(f"{key[0]} seed {key[1]} has {len(own)} of {config.episodes} episodes")
-            runs.append(ArchivedRun(key[0], config, entry["profile"], run["offbeat"], run["summary"], own))
+                raise ValueError(f"{name} seed {seed} has {len(own)} of {config.episodes} episodes")
+            runs.append(ArchivedRun(name, config, entries[name]["profile"], run["offbeat"], run["summary"], own))
     except OSError as error:
         raise RunError(f"{error.filename} cannot be read ({error.strerror}): restore the archive.") from error
     except (ValueError, KeyError, TypeError, ConfigError) as error:
         raise RunError(f"The archive in {directory} is damaged ({error}): restore it.") from error
-    return runs
+    return Archive(settings, tuple(runs))
 
 
 def _split(text: str) -> Iterator[tuple[str, int, str]]:
     """Setting, seed and the rest of every line of episodes.csv. Raises: ValueError when the columns are others."""
     first, *lines = text.splitlines()
-    if tuple(next(csv.reader(StringIO(first)))) != _HEADER:
-        raise ValueError(f"{_EPISODES} has other columns than {', '.join(_HEADER)}")
+    if first != _HEADER:
+        raise ValueError(f"{_EPISODES} has other columns than {_HEADER.replace(',', ', ')}")
     for line in lines:
         setting, seed, rest = line.split(",", 2)
         yield setting, int(seed), rest
@@ -134,29 +137,16 @@ def _read_run(setting: str, directory: Path) -> ArchivedRun:
     return ArchivedRun(setting, RunConfig.from_dict(data), profile, version, summary, tuple(episodes))
 
 
-def _write_archive(study: Study, runs: Iterable[ArchivedRun], archive: Path) -> None:
-    first: dict[str, ArchivedRun] = {}
-    lines, rows = [], [",".join(_HEADER)]
+def _write(study: Study, runs: Sequence[ArchivedRun], directory: Path) -> None:
+    about, lines, rows = study.to_dict(), [], [_HEADER]
+    profiles = {run.setting: {"profile": run.profile} for run in runs}
+    about["settings"] = [entry | profiles.get(entry["name"], {}) for entry in about["settings"]]
     for run in runs:
-        first.setdefault(run.setting, run)
         facts = {"setting": run.setting, "seed": run.config.seed, "offbeat": run.offbeat, "summary": run.summary}
         lines.append(json.dumps(facts))
         rows += [f"{run.setting},{run.config.seed},{line}" for line in run.episodes]
-    settings = [
-        {"name": own.name, "config": own.config.to_dict()}
-        | ({"profile": first[own.name].profile} if own.name in first else {})
-        for own in study.settings
-    ]
-    compare = [list(pair) for pair in study.compare]
-    about = {"name": study.name, "question": study.question, "compare": compare, "settings": settings}
-    archive.mkdir(parents=True, exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     # The runs last: before them nobody misses the episodes.
-    _write(archive / _STUDY, json.dumps(about, indent=1) + "\n")
-    _write(archive / _EPISODES, "\n".join((*rows, "")))
-    _write(archive / RUNS, "\n".join((*lines, "")))
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(directory / _STUDY, json.dumps(about, indent=1) + "\n")
+    write_whole(directory / _EPISODES, "\n".join((*rows, "")))
+    write_whole(directory / RUNS, "\n".join((*lines, "")))

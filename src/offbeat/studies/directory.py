@@ -22,9 +22,9 @@ from typing import Any
 from offbeat import __version__
 from offbeat.build import resolve_compute
 from offbeat.config import ComputeConfig, RunConfig
-from offbeat.directory import CHECKPOINT, CONFIG, SUMMARY, is_finished, read_config, read_profile, tidy
+from offbeat.directory import CHECKPOINT, CONFIG, SUMMARY, is_finished, read_config, read_profile, tidy, write_whole
 from offbeat.errors import ConfigError, RunError, UserError
-from offbeat.studies.archive import find_archives, read_archive, read_settings
+from offbeat.studies.archive import Archive, find_archives, read_archive
 from offbeat.studies.plan import Study, StudyRun, StudySetting
 from offbeat.timing.profile import load_profile
 
@@ -62,33 +62,27 @@ def open_study(study: Study, out: Path, archive: Path | None = None) -> Study:
     """
     path = out / STUDY
     saved = _read(path) if path.exists() else {"seeds": [], "settings": {}}
-    archived = {run.setting: run for run in read_archive(archive)} if archive is not None else {}
-    before = read_settings(archive) if archive is not None else {}
+    if archive is not None and archive.resolve() == out.resolve():
+        raise RunError(f"{archive} is the study's own directory: give another --archive.")
+    archived = read_archive(archive) if archive is not None else Archive()
     seeds = sorted({*study.seeds, *saved["seeds"]})
-    study = replace(study, settings=tuple(_settle(setting, before | saved["settings"]) for setting in study.settings))
+    computed = {**archived.settings, **saved["settings"]}
+    study = replace(study, settings=tuple(_settle(setting, computed) for setting in study.settings))
     _check_settings(study, saved["settings"], f"{out} holds", "--out")
-    _check_settings(study, before, f"{archive} holds", "--archive")
-    for name, kept in archived.items():
-        if kept.profile["stages"] != _wanted_profile(kept.config):
+    _check_settings(study, archived.settings, f"{archive} holds", "--archive")
+    for name, profile in archived.profiles.items():
+        config = archived.settings[name]
+        if profile["stages"] != _wanted_profile(config):
             raise RunError(
-                f"{archive} holds the setting {name!r} with another timing profile {kept.config.profile!r} than that "
-                "is now: give another --archive."
+                f"{archive} holds the setting {name!r} with another timing profile {config.profile!r} than that is "
+                "now: give another --archive."
             )
     for run in study.runs():
         _check_run(run, out)
     for half in out.glob(f"*/*{_ARRIVING}"):  # of a study that was killed
         shutil.rmtree(half)
-    data = {
-        "offbeat": __version__,
-        "name": study.name,
-        "question": study.question,
-        "compare": [list(pair) for pair in study.compare],
-        "seeds": seeds,
-        "settings": [{"name": setting.name, "config": setting.config.to_dict()} for setting in study.settings],
-    }
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    data = {"offbeat": __version__, "seeds": seeds} | study.to_dict()
+    write_whole(path, json.dumps(data, indent=1) + "\n")
     return study
 
 
@@ -216,7 +210,7 @@ def _find_finished(directories: Iterable[Path]) -> dict[str, _Finished]:
             run = summary.parent
             found = _Finished(partial(_profile_of, run), partial(shutil.copytree, run, dirs_exist_ok=True))
             whole.setdefault(_key(read_config(run)), found)
-        for one in (one for archive in find_archives(directory) for one in read_archive(archive)):
+        for one in (one for archive in find_archives(directory) for one in read_archive(archive).runs):
             found = _Finished(partial(dict, one.profile["stages"]), one.unpack)
             archived.setdefault(_key(one.config), found)
     return archived | whole

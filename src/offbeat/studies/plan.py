@@ -69,6 +69,15 @@ class Study:
     seeds: tuple[int, ...]
     compare: tuple[tuple[str, str], ...] = ()
 
+    def to_dict(self) -> dict[str, Any]:
+        """The study as plain data, without its seeds: what stands in every study.json."""
+        return {
+            "name": self.name,
+            "question": self.question,
+            "compare": [list(pair) for pair in self.compare],
+            "settings": [{"name": setting.name, "config": setting.config.to_dict()} for setting in self.settings],
+        }
+
     def runs(self) -> tuple[StudyRun, ...]:
         """All runs, seeds outermost, so that every setting has its first seed early."""
         return tuple(

@@ -83,7 +83,7 @@ def run_study(
     check_study(study)
     with sole_study(out):
         study = open_study(study, out, archive)
-        known = [archive] if archive is not None and archive.is_dir() else []
+        known = [archive] if archive is not None and archive.exists() else []
         copied = copy_runs(study.runs(), out, [*reuse, *known])
         place = workplace() if workplace is not None else Processes(out, jobs)
         keep = partial(pack, study, out, archive) if archive is not None else None

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from typing import Any
 
 from offbeat import __version__
 from offbeat.config import RunConfig, Schedule
+from offbeat.directory import write_whole
 from offbeat.errors import ConfigError, RunError
 from offbeat.studies.directory import difference
 from offbeat.studies.hold import make_cycle
@@ -177,10 +177,8 @@ def _open(tuning: Tuning, out: Path) -> None:
         return
     try:
         out.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(path.name + ".tmp")
         data = {"offbeat": __version__, **now, "base": tuning.base.to_dict()}
-        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(data, indent=1) + "\n")
     except OSError as error:
         raise RunError(f"A tuning cannot be written to {out} ({error.strerror}): give another --out.") from error
 
