@@ -12,6 +12,7 @@ import pytest
 from offbeat.robots.models import MODELS
 from offbeat.robots.models.franka import FR3
 from offbeat.robots.protocols import Served, serving
+from offbeat.timing.realtime import keep_scheduler
 
 
 def await_true(true: Callable[[], bool], timeout_s: float = 3.0) -> None:
@@ -57,11 +58,12 @@ def franky(fr3: Served) -> Iterator[Any]:
     import franky
 
     fr3.inject("release")
-    robot = franky.Robot(fr3.host, realtime_config=franky.RealtimeConfig.Ignore)
-    robot.recover_from_errors()
-    robot.relative_dynamics_factor = franky.RelativeDynamicsFactor(1.0, 0.2, 0.2)
-    yield robot
-    await_true(lambda: stands(fr3))
+    with keep_scheduler():
+        robot = franky.Robot(fr3.host, realtime_config=franky.RealtimeConfig.Ignore)
+        robot.recover_from_errors()
+        robot.relative_dynamics_factor = franky.RelativeDynamicsFactor(1.0, 0.2, 0.2)
+        yield robot
+        await_true(lambda: stands(fr3))
 
 
 def control(robot: Any, velocity: Callable[[float], float], seconds: float) -> None:

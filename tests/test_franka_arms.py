@@ -18,6 +18,7 @@ from offbeat.robots.base import RobotSetup
 from offbeat.robots.franka import fci_version, make_franka
 from offbeat.robots.models.panda import PANDA
 from offbeat.robots.protocols import Served, serving
+from offbeat.timing.realtime import keep_scheduler
 from offbeat.timing.wall import WallClock
 
 pytestmark = pytest.mark.slow
@@ -134,7 +135,8 @@ def library_state(bench: Bench) -> tuple[np.ndarray, np.ndarray]:
     else:
         import franky
 
-        state = franky.Robot(bench.served.host, realtime_config=franky.RealtimeConfig.Ignore).state
+        with keep_scheduler():
+            state = franky.Robot(bench.served.host, realtime_config=franky.RealtimeConfig.Ignore).state
         tool, pose = state.F_T_EE.matrix, state.O_T_EE.matrix
     return np.array(state.q), pose @ np.linalg.inv(tool)
 

@@ -15,6 +15,7 @@ from offbeat.config import HardwareConfig
 from offbeat.robots.base import RobotSetup
 from offbeat.robots.franka import make_franka
 from offbeat.robots.models.panda import PANDA
+from offbeat.timing.realtime import keep_scheduler
 from offbeat.timing.wall import WallClock
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("franky") is None, reason="franky is not installed")]
@@ -31,7 +32,8 @@ def simulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FrankaSim]:
 def test_the_model_in_the_library_has_our_kinematics(simulator: FrankaSim) -> None:
     import franky
 
-    robot = franky.Robot(simulator.host, realtime_config=franky.RealtimeConfig.Ignore)
+    with keep_scheduler():
+        robot = franky.Robot(simulator.host, realtime_config=franky.RealtimeConfig.Ignore)
     rng, state = np.random.default_rng(0), robot.state
     for _ in range(20):
         joint_rad = rng.uniform(PANDA.joint_lower_rad, PANDA.joint_upper_rad)

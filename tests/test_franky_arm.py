@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -81,6 +83,20 @@ def arm(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setitem(sys.modules, "franky", franky)
     hardware = HardwareConfig(driver="franka", host="host", collision_torque_nm=25.0, collision_force_n=35.0)
     return FrankyArm(RobotSetup("panda", "host", WallClock(), 0.12, hardware))
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
+def test_whoever_connects_keeps_his_scheduler(arm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Raising(FrankyRobot):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            with suppress(PermissionError):  # as franky does, for all that is started later as well
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
+
+    before = os.sched_getscheduler(0), os.sched_getparam(0)
+    monkeypatch.setattr(sys.modules["franky"], "Robot", Raising)
+    FrankyArm(RobotSetup("panda", "host", WallClock(), 0.12, HardwareConfig(driver="franka", host="host")))
+    assert (os.sched_getscheduler(0), os.sched_getparam(0)) == before
 
 
 def test_limits_and_thresholds_are_set(arm: Any) -> None:

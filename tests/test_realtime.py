@@ -65,6 +65,28 @@ def test_priority_is_lent_to_the_threads_that_start_within_and_to_no_other() -> 
     assert priority[-1].endswith("=60)" if granted == "True" else "=0)")
 
 
+LEND_ANYWAY = """
+import os, threading
+from offbeat.timing.realtime import keep_scheduler, lend_priority, raise_priority
+done = threading.Event()
+thread = threading.Thread(target=done.wait, daemon=True)
+with lend_priority():
+    thread.start()
+loop, own = os.sched_getscheduler(thread.native_id) & 0xFF, os.sched_getscheduler(0)
+with keep_scheduler():
+    granted = raise_priority(60).granted
+print(granted, loop, own, os.sched_getscheduler(0))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
+def test_an_ordinary_thread_asks_for_others_and_keeps_its_own_scheduler() -> None:
+    result = subprocess.run([sys.executable, "-c", LEND_ANYWAY], capture_output=True, text=True, timeout=60)
+    granted, *policies = result.stdout.split()
+    loop = os.SCHED_FIFO if granted == "True" else os.SCHED_OTHER
+    assert [int(policy) for policy in policies] == [loop, os.SCHED_OTHER, os.SCHED_OTHER], result.stderr
+
+
 def test_short_slices_are_asked_for_and_a_refusal_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ask = "import os; from offbeat.timing import realtime as r; "
     ask += "print(r.take_short_slices(), os.sched_getscheduler(0), os.nice(0))"

@@ -53,6 +53,7 @@ from offbeat.timing.realtime import (
     PRIORITY,
     Attempt,
     collect_between_episodes,
+    keep_scheduler,
     raise_priority,
     take_short_slices,
     try_realtime,
@@ -189,6 +190,7 @@ class WallSession:
             self._supervisor.watch(name, watched)
         env = build_served_env(config, clock, self._rig, start.seed)
         take_short_slices()
+        stack.enter_context(keep_scheduler())
         self._favours = [f"{favour.name}: {favour.found}" for favour in _ask_favours(config)]
         replay = build_replay(config, allocate, learner_threads(config))
         if names:

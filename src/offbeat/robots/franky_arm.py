@@ -17,7 +17,7 @@ from offbeat.robots.franka import JOINTS, REFLEX, has_realtime_kernel, refuse_cl
 from offbeat.robots.models.franka import FR3_TRAVEL
 from offbeat.robots.moves import move_by_velocity
 from offbeat.robots.vendor import checked, one_line, wait_until
-from offbeat.timing.realtime import lend_priority
+from offbeat.timing.realtime import keep_scheduler, lend_priority
 from offbeat.types import FloatArray, RobotState
 
 # franky drops its acceleration for a millisecond after lost packets, and an FR3 stops at a change of 5 rad/s2 from one
@@ -46,9 +46,10 @@ class FrankyArm:
         self._fault = ""  # what franky said when its loop ended
         config = franky.RealtimeConfig
         try:
-            self._robot = franky.Robot(
-                setup.host, realtime_config=config.Enforce if has_realtime_kernel() else config.Ignore
-            )
+            with keep_scheduler():  # franky gives whoever connects the highest priority there is
+                self._robot = franky.Robot(
+                    setup.host, realtime_config=config.Enforce if has_realtime_kernel() else config.Ignore
+                )
             self._robot.joint_acceleration_limit.set([_ACCELERATION_RAD_S2] * JOINTS)
             self._robot.joint_jerk_limit.set([_JERK_RAD_S3] * JOINTS)
             torques, forces = [setup.hardware.collision_torque_nm] * JOINTS, [setup.hardware.collision_force_n] * 6

@@ -59,21 +59,39 @@ def raise_priority(priority: int = PRIORITY) -> Attempt:
 
 @contextmanager
 def lend_priority() -> Iterator[None]:
-    """Give the threads that start within the block the scheduler of the one that calls, if that is a real-time one.
+    """Ask for real-time priority for the threads that start within the block: as much as the calling thread has.
 
-    For the loops of libraries: a thread begins as an ordinary one however urgent the thread is that started it.
+    For the loops of libraries: a thread begins as an ordinary one however urgent the thread is that started it. Where
+    the calling thread is ordinary itself, they are given `PRIORITY`.
     """
-    policy = os.sched_getscheduler(0) if hasattr(os, "SCHED_RESET_ON_FORK") else None
-    if policy is None or policy & ~os.SCHED_RESET_ON_FORK != os.SCHED_FIFO:
+    if not hasattr(os, "SCHED_RESET_ON_FORK"):
         yield
         return
+    own = os.sched_getparam(0).sched_priority  # 0 for an ordinary thread
     before = set(os.listdir(_OWN_THREADS))
     try:
         yield
     finally:
         for thread in set(os.listdir(_OWN_THREADS)) - before:
-            with suppress(OSError):  # it may have ended
-                os.sched_setscheduler(int(thread), policy, os.sched_getparam(0))
+            with suppress(OSError):  # refused, or it has ended
+                policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+                os.sched_setscheduler(int(thread), policy, os.sched_param(own or PRIORITY))
+
+
+@contextmanager
+def keep_scheduler() -> Iterator[None]:
+    """Put the scheduler of the calling thread back as it was, after a block that changes it.
+
+    A library that raises the thread that calls it raises with it every thread and process that is started later.
+    """
+    if not hasattr(os, "SCHED_RESET_ON_FORK"):
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, policy, parameters)
 
 
 def stay_on_core(core: int | None = None) -> Attempt:
