@@ -159,6 +159,20 @@ def test_old_and_future_answers_are_ignored() -> None:
     assert bench.raised == [] and bench.counters == {"commands": 1, "lost": 1, "reflexes": 0}
 
 
+def test_an_answer_that_comes_late_is_lost_and_throws_the_arm_back_no_more() -> None:
+    bench = Bench()
+    speed = bench.ramp(0.1)
+    late = np.zeros(1, bench.wire.command)
+    late["message_id"], late["dq_c"][0, 0] = bench.now, speed
+    for _ in range(8):
+        bench.period()
+    gone_on = bench.motion.joint_rad_s[0]
+    assert gone_on > speed + 0.005
+    bench.motion.receive(late, bench.now)
+    bench.motion.advance()
+    assert bench.motion.joint_rad_s[0] > gone_on and bench.counters["lost"] == 9
+
+
 @pytest.mark.parametrize("ends", ["finished", "stopped"])
 def test_a_motion_that_ends_brakes_within_the_acceleration_limit(ends: str) -> None:
     bench = Bench()

@@ -20,10 +20,9 @@ from offbeat.robots.vendor import checked, one_line, wait_until
 from offbeat.timing.realtime import keep_scheduler, lend_priority
 from offbeat.types import FloatArray, RobotState
 
-# franky drops its acceleration for a millisecond after lost packets, and an FR3 stops at a change of 5 rad/s2 from one
-# to the next. So this is less than the safety filter plans with, 6 rad/s2: from 0.2 rad/s a joint goes 1.7 mrad further
-# to a stand. franky's own limits are a Panda's, up to 20 rad/s2, which an FR3 does not take.
-_ACCELERATION_RAD_S2, _JERK_RAD_S3 = 4.0, 1000.0
+# The safety filter plans with ramps of 6 rad/s2, and an FR3 takes 10, and five times this jerk. franky's own limits are
+# a Panda's, up to 20 rad/s2, which an FR3 does not take.
+_ACCELERATION_RAD_S2, _JERK_RAD_S3 = 6.2, 1000.0
 _STAND_S = 2.0
 
 

@@ -4,8 +4,9 @@
                      |--a limit, 20 lost packets: brakes--> reflex --recover--> recovery --stands--> idle
     any  --user stop: brakes--> user stopped --released--> idle
 
-A packet that does not come is one lost: the controller goes on with the last acceleration. Setpoints are judged by
-their mean change over the time between the states that they answer. Source: Franka Control Interface documentation,
+A packet that does not come is one lost: the controller goes on with the last acceleration. So is one that comes late:
+taken after all, it would throw the arm back to where it was when its state was sent. Setpoints are judged by their mean
+change over the time between the states that they answer. Source: Franka Control Interface documentation,
 "Packet Handling" and "Time Constraints".
 """
 
@@ -24,6 +25,7 @@ from offbeat.types import FloatArray
 LOST_IN_A_ROW = 20
 """So many lost packets, one after the other, end a motion."""
 
+_ROUND_TRIP = 2  # periods within which an answer comes; a real controller waits for one, and for a real-time kernel
 _WINDOW = 100  # packets that the success rate is about
 _RECOVERY_PERIODS = 50
 _SETPOINT = {Generator.JOINT_POSITION: "q_c", Generator.JOINT_VELOCITY: "dq_c"}
@@ -138,9 +140,9 @@ class Motion:
             self._abort(RobotMode.IDLE, Status.PREEMPTED)
 
     def receive(self, command: NDArray[np.void], message_id: int) -> None:
-        """Take a command (of length 1) that answers a state no later than `message_id`."""
+        """Take a command (of length 1) that answers state `message_id`, the newest, or one of the few before it."""
         stream, answered = self._stream, int(command["message_id"][0])
-        if not self._listens or not stream.answered < answered <= message_id:
+        if not self._listens or not max(stream.answered, message_id - _ROUND_TRIP) < answered <= message_id:
             return
         self._counters["commands"] += 1
         stream.answered = answered
