@@ -101,7 +101,7 @@ def test_seeds_are_outermost() -> None:
 def test_named_studies_can_be_run(name: str) -> None:
     study = make_named(name)
     check_study(study)
-    assert {setting.config.scale for setting in study.settings} == {"cpu"}
+    assert {(s.config.scale, s.config.compute.precision) for s in study.settings} == {("cpu", "float32")}
     assert len({setting.config for setting in study.settings}) == len(study.settings)
     check_study(make_named(name, "paper", 72, 25))
 
