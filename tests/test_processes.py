@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import fake_jobs
@@ -143,6 +145,29 @@ def test_no_checkpoint_is_waited_for_when_the_worker_has_died(start: Start) -> N
     supervisor = start({"updating": fake_jobs.failing})
     supervisor.failure(PATIENCE_S)
     assert not supervisor.save(PATIENCE_S)
+
+
+@dataclass
+class Ended:
+    """A process of an arm that says nothing. Implements Watched."""
+
+    process: BaseProcess
+
+    def beats(self) -> float:
+        return 0.0
+
+    def last_words(self) -> tuple[str, str]:
+        return "", ""
+
+
+def test_a_checkpoint_is_waited_for_when_an_arm_has_ended(start: Start, tmp_path: Path) -> None:
+    supervisor = start({"updating": partial(fake_jobs.saving, tmp_path / "count")})
+    supervisor.wait_ready(check_nothing)
+    arm = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(0.0,))
+    arm.start()
+    supervisor.watch("robot", Ended(arm))
+    assert "robot process ended" in str(supervisor.failure(PATIENCE_S))
+    assert supervisor.save(PATIENCE_S)
 
 
 PARENT = """

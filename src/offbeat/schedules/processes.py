@@ -102,6 +102,7 @@ class Supervisor:
         self._closing = threading.Event()
         self._changed = threading.Condition()
         self._saved = 0
+        self._fallen: list[_Seat] = []
         context = multiprocessing.get_context("spawn")
         self._seats: list[_Seat] = []
         for place, (name, build) in enumerate(jobs.items()):
@@ -160,7 +161,8 @@ class Supervisor:
         """Have a checkpoint written and wait for it; whether it is there."""
         wanted = self.request_save()
         with self._changed:
-            self._changed.wait_for(lambda: self._saved >= wanted or self._failure is not None, timeout_s)
+            # An arm's process, after a SIGTERM to the whole group, has ended before; the workers are all there.
+            self._changed.wait_for(lambda: self._saved >= wanted or any(s.pipe for s in self._fallen), timeout_s)
         return self._saved >= wanted
 
     def request_save(self) -> int:
@@ -183,9 +185,9 @@ class Supervisor:
 
     def _watch(self) -> None:
         looked_s = time.monotonic()
-        while self._failure is None:
+        while True:
             # A dead process or a message ends the wait at once.
-            seats = self._seats
+            seats = [seat for seat in self._seats if seat not in self._fallen]
             wait([s.process.sentinel for s in seats] + [s.pipe for s in seats if s.pipe is not None], BEAT_S)
             if self._closing.is_set():
                 return
@@ -196,13 +198,16 @@ class Supervisor:
                 # Counted in looks, not by the clock: after the whole group was stopped (Ctrl-Z) nobody was stuck.
                 trouble = seat.trouble(min(now_s - looked_s, 2 * BEAT_S))
                 if trouble is not None:
+                    self._fallen.append(seat)
                     self._fail(WorkerError(f"The {seat.name} process {trouble}. {self.remedy}", seat.trace))
-                    break
             looked_s = now_s
             with self._changed:
                 self._changed.notify_all()
 
     def _fail(self, failure: WorkerError) -> None:
+        """Stop the robot; the first failure is the one that is told."""
+        if self._failure is not None:
+            return
         try:
             self._on_failure()
         except Exception:  # whatever it is, the reason to be told is the failure before it
