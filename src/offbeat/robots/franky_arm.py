@@ -22,8 +22,8 @@ from offbeat.types import FloatArray, RobotState
 
 # Over lost packets a controller goes on with the last acceleration, and franky then steps back to its own ramp: the
 # gentler that is, the smaller the step, and at 5 rad/s2 in a millisecond an FR3 stops. So this is less than the safety
-# filter plans with, 6 rad/s2: from 0.2 rad/s a joint goes 1.7 mrad further to a stand. franky's own limits are a Panda's,
-# up to 20 rad/s2, which an FR3 does not take.
+# filter plans with, 6 rad/s2: from 0.2 rad/s a joint goes 1.7 mrad further to a stand. franky's own limits are a
+# Panda's, up to 20 rad/s2, which an FR3 does not take.
 _ACCELERATION_RAD_S2, _JERK_RAD_S3 = 4.0, 1000.0
 _STAND_S = 2.0
 
