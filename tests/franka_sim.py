@@ -24,13 +24,14 @@ from offbeat.robots.world import SceneConfig, scene_xml
 
 PYTHON = Path(__file__).parents[1] / ".venv-franka-sim" / "bin" / "python"
 _START_S = 30.0
-# Its threads share one lock and have a millisecond each; beside a learner it needs what priority is granted.
+# Its threads share one lock and have a millisecond each; beside other work it needs what priority is granted. It is less
+# than that of a run's processes, as it takes more than a core: above them, on two cores, it held them up for 100 ms.
 _SERVER = """
 import os, sys
 from franka_sim import FrankaSimServer
 sys.setswitchinterval(0.0002)
 try:
-    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(99))
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(30))
 except OSError:
     pass
 FrankaSimServer(host={host!r}, enable_vis=False, enable_gripper=False).start()
