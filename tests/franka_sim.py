@@ -24,7 +24,7 @@ from offbeat.robots.world import SceneConfig, scene_xml
 
 PYTHON = Path(__file__).parents[1] / ".venv-franka-sim" / "bin" / "python"
 _START_S = 30.0
-# Its threads share one lock and have a millisecond each; beside other work it needs what priority is granted. It is less
+# Its threads share one lock and have a millisecond each; it needs what priority is granted. It is less
 # than that of a run's processes, as it takes more than a core: above them, on two cores, it held them up for 100 ms.
 _SERVER = """
 import os, sys
