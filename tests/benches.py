@@ -141,7 +141,7 @@ BENCHES = (
         ENV,
         "franka",
         lambda: serving("franka", protocol=5),
-        stand_s=0.08,
+        stand_s=0.06,
         recoverable=("reflex", "communication_loss"),
         final=(("drop", "check its cable"), ("emergency_stop", "release it")),
         tolerated=("delay",),
