@@ -102,7 +102,6 @@ class Supervisor:
         self._closing = threading.Event()
         self._changed = threading.Condition()
         self._saved = 0
-        self._fallen: list[_Seat] = []
         context = multiprocessing.get_context("spawn")
         self._seats: list[_Seat] = []
         for place, (name, build) in enumerate(jobs.items()):
@@ -162,7 +161,7 @@ class Supervisor:
         wanted = self.request_save()
         with self._changed:
             # An arm's process, after a SIGTERM to the whole group, has ended before; the workers are all there.
-            self._changed.wait_for(lambda: self._saved >= wanted or any(s.pipe for s in self._fallen), timeout_s)
+            self._changed.wait_for(lambda: self._saved >= wanted or self._lost_a_worker(), timeout_s)
         return self._saved >= wanted
 
     def request_save(self) -> int:
@@ -187,7 +186,7 @@ class Supervisor:
         looked_s = time.monotonic()
         while True:
             # A dead process or a message ends the wait at once.
-            seats = [seat for seat in self._seats if seat not in self._fallen]
+            seats = [seat for seat in self._seats if not seat.fallen]
             wait([s.process.sentinel for s in seats] + [s.pipe for s in seats if s.pipe is not None], BEAT_S)
             if self._closing.is_set():
                 return
@@ -198,11 +197,14 @@ class Supervisor:
                 # Counted in looks, not by the clock: after the whole group was stopped (Ctrl-Z) nobody was stuck.
                 trouble = seat.trouble(min(now_s - looked_s, 2 * BEAT_S))
                 if trouble is not None:
-                    self._fallen.append(seat)
+                    seat.fallen = True
                     self._fail(WorkerError(f"The {seat.name} process {trouble}. {self.remedy}", seat.trace))
             looked_s = now_s
             with self._changed:
                 self._changed.notify_all()
+
+    def _lost_a_worker(self) -> bool:
+        return any(seat.fallen and seat.pipe is not None for seat in self._seats)
 
     def _fail(self, failure: WorkerError) -> None:
         """Stop the robot; the first failure is the one that is told."""
@@ -229,7 +231,7 @@ class _Seat:
     ) -> None:
         self._last_words = last_words
         self.name, self.process, self.pipe = name, process, pipe
-        self.ready, self.saved, self.trace = False, 0, ""
+        self.ready, self.fallen, self.saved, self.trace = False, False, 0, ""
         self._beats, self._theirs = beats, theirs
         self._beat = math.nan
         self._silent_s = 0.0

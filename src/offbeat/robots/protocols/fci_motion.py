@@ -25,7 +25,7 @@ from offbeat.types import FloatArray
 LOST_IN_A_ROW = 20
 """So many lost packets, one after the other, end a motion."""
 
-_ROUND_TRIP = 2  # periods within which an answer comes; a real controller waits for one, and for a real-time kernel
+_ROUND_TRIP = 2  # periods within which an answer counts: a real controller takes one, and asks for a real-time kernel
 _WINDOW = 100  # packets that the success rate is about
 _RECOVERY_PERIODS = 50
 _SETPOINT = {Generator.JOINT_POSITION: "q_c", Generator.JOINT_VELOCITY: "dq_c"}
@@ -140,7 +140,7 @@ class Motion:
             self._abort(RobotMode.IDLE, Status.PREEMPTED)
 
     def receive(self, command: NDArray[np.void], message_id: int) -> None:
-        """Take a command (of length 1) that answers state `message_id`, the newest, or one of the few before it."""
+        """Take a command (of length 1) that answers state `message_id`, the newest, or the one before it."""
         stream, answered = self._stream, int(command["message_id"][0])
         if not self._listens or not max(stream.answered, message_id - _ROUND_TRIP) < answered <= message_id:
             return
