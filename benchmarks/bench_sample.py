@@ -28,7 +28,7 @@ from offbeat.replay import FrameReplay, memory_map
 from offbeat.types import Observation
 
 CASES = (
-    ("64x36, batch 64", "async-base", "cpu", "default"),
+    ("64x36, batch 32", "async-base", "cpu", "default"),
     ("160x90, batch 128", "async-base", "paper", "default"),
     ("160x90, batch 128, one step", "async-base", "paper", "paper"),
     ("320x180, batch 80, one step", "async-highres", "paper", "paper"),

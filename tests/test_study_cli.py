@@ -104,7 +104,7 @@ def test_mistakes_are_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(["study", *arguments]) == 2
     said = capsys.readouterr().err
-    assert message in said
+    assert message in said and "None" not in said
     assert said.startswith("offbeat: ") and said.endswith(".\n") and said.count("\n") == 1
 
 

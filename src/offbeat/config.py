@@ -178,7 +178,7 @@ def make_config(
     if scale == "cpu":
         # Rays draw the same bytes on every machine, with OpenGL or without.
         env = replace(env, height=36 * height // 90, width=64 * width // 160, renderer="rays")
-        sac = replace(sac, batch_size=batch_size // 2, filters=16, hidden=(256, 256), learning_rate=1e-3, polyak=0.01)
+        sac = replace(sac, batch_size=batch_size // 4, filters=16, hidden=(256, 256), learning_rate=1e-3, polyak=0.01)
         # Small images keep a map of several places on both axes after fewer strides of two.
         sac = replace(sac, strides=(2, 2, 1, 1) if env.height < 72 else (2, 2, 2, 1))
     if preset == "paper":

@@ -132,6 +132,7 @@ def _first_sentence(boxes: str) -> str:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", boxes)
     inside = [line.strip(" │╭╮╰╯─\n") for line in plain.splitlines()[1:]]
     said = " ".join(itertools.takewhile(bool, inside))
+    said = re.sub(r"(, )?'None'(?(1)|, )", "", said)  # an option that may be left out; not a choice
     return re.sub(r"\s+", " ", said).rstrip(".: ") or "The command line cannot be read"
 
 
