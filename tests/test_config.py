@@ -1,4 +1,4 @@
-"""Configurations of real arms, and those that were saved before there were any."""
+"""What presets and scales decide; configurations of real arms, and those that were saved before there were any."""
 
 from __future__ import annotations
 
@@ -10,7 +10,28 @@ import pytest
 from offbeat.config import HardwareConfig, RunConfig, make_config
 from offbeat.errors import ConfigError
 
+LAYERS = {"paper": (32, (1024, 1024), 3e-4), "cpu": (16, (256, 256), 1e-3)}  # filters, widths, learning rate
+BATCHES = {"paper": (128, 80), "cpu": (32, 20)}
 DRIVEN = HardwareConfig(driver="franka", host="10.0.0.2", camera="/dev/video0")
+
+
+@pytest.mark.parametrize("scale", ["paper", "cpu"])
+@pytest.mark.parametrize("preset", ["default", "paper"])
+def test_the_scale_decides_the_networks_and_their_learning_rate(scale: str, preset: str) -> None:
+    base, highres = (make_config(setting, scale, preset).sac for setting in ("async-base", "async-highres"))
+    assert (base.batch_size, highres.batch_size) == BATCHES[scale]
+    for sac in (base, highres):
+        assert (sac.filters, sac.hidden, sac.learning_rate) == LAYERS[scale]
+
+
+@pytest.mark.parametrize("scale", ["paper", "cpu"])
+def test_the_papers_preset_holds_its_values_at_any_scale(scale: str) -> None:
+    config = make_config("sync-base", scale, "paper")
+    sac, env = config.sac, config.env
+    assert (sac.discount_per_step(env.cycle_s), sac.polyak, sac.bootstrap_timeouts) == (0.99, 0.005, False)
+    assert (sac.return_steps(env.cycle_s), sac.exploration_time_s) == (1, 0.0)
+    assert (env.clip_action, env.keep_stack, env.start_inside) == (True, True, False)
+    assert (config.warmup_steps, config.replay_steps) == (2666, 100_000)
 
 
 def test_the_saved_configuration_of_a_real_arm_gives_it_back() -> None:

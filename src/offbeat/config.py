@@ -178,13 +178,15 @@ def make_config(
     if scale == "cpu":
         # Rays draw the same bytes on every machine, with OpenGL or without.
         env = replace(env, height=36 * height // 90, width=64 * width // 160, renderer="rays")
+        # Adam moves every weight by about its rate, so a function of narrower layers needs a higher one to move as far:
+        # the rate for a width falls as 1 / width (Yang et al. 2021, Tensor Programs V).
         sac = replace(sac, batch_size=batch_size // 4, filters=16, hidden=(256, 256), learning_rate=1e-3, polyak=0.01)
         # Small images keep a map of several places on both axes after fewer strides of two.
         sac = replace(sac, strides=(2, 2, 1, 1) if env.height < 72 else (2, 2, 2, 1))
     if preset == "paper":
         env = replace(env, clip_action=True, keep_stack=True, start_inside=False)
         sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False, exploration_time_s=0.0, return_span_s=0.0)
-        sac = replace(sac, learning_rate=SACConfig.learning_rate, polyak=SACConfig.polyak)
+        sac = replace(sac, polyak=SACConfig.polyak)
         run |= {"warmup_s": 200.0, "replay_s": 100_000 * cycle_s}
     run |= {"schedule": schedule or ("asynchronous" if setting.startswith("async") else "sequential")}
     run |= changes
