@@ -293,7 +293,8 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 def _result(sides: Sequence[Side]) -> Table:
     """The closing table, out of both runs' summaries."""
-    table = Table(title="Same agent, same robot time, another schedule", title_justify="left")
+    title = "Same agent, same robot time, another schedule"
+    table = Table(title=title, title_justify="left", show_edge=False, pad_edge=False)  # fits into 80 columns
     for heading in ("schedule", "steps", "updates", "first 20", "last 20", "ratio", "response", "wall"):
         table.add_column(heading, justify="left" if heading == "schedule" else "right", no_wrap=True)
     for side in sides:
