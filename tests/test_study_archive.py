@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_studies import contents, make_study, run_here
 
+from offbeat.cli import main
 from offbeat.config import ComputeConfig
 from offbeat.errors import RunError
 from offbeat.report import write_report
@@ -58,6 +59,10 @@ def test_a_report_says_the_same_of_archived_runs(tmp_path: Path) -> None:
     for name in ("summary.csv", "curves.csv", "table.csv", "timing.csv", "updates.csv"):
         assert (archived / name).read_bytes() == (whole / name).read_bytes()
     assert (whole / "flow.svg").exists() and not (archived / "flow.svg").exists()
+    # So does the command line, of the archive alone.
+    before, direct = contents(tmp_path / "archive"), tmp_path / "reports" / "direct"
+    assert main(["report", str(tmp_path / "archive"), "--out", str(direct)]) == 0
+    assert contents(direct) == contents(archived) and contents(tmp_path / "archive") == before
 
 
 def test_what_finished_is_kept_when_a_study_is_stopped(tmp_path: Path) -> None:
@@ -102,7 +107,7 @@ def test_a_directory_that_is_no_archive_is_one_sentence(tmp_path: Path) -> None:
         run_here(study, tmp_path / "third", archive=tmp_path / "third")
     assert contents(tmp_path) == before
     run_here(study, tmp_path / "first", archive=tmp_path / "archive")
-    with pytest.raises(RunError, match=r"is a study's archive: `offbeat study NAME --archive .*archive` reports on it"):
+    with pytest.raises(RunError, match=r"is a study's archive: `offbeat report .*archive --out DIR` reports on it"):
         write_report([tmp_path / "archive"], tmp_path / "report")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ class Report:
     """Write figures, tables and one self-contained page about runs, a study or the paper's own records."""
 
     directories: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="DIR...")]
-    """Directories of runs, or the one of a study; or the returns.csv of the paper's records."""
+    """Directories of runs; or one of a study, or a study's archive; or the returns.csv of the paper's records."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
     """Directory for the report."""
     reference: Literal["none", "paper"] = "paper"
@@ -37,15 +38,21 @@ class Report:
     def __call__(self) -> int:
         """Write the report. Raises: UserError."""
         from offbeat.report import write_report
+        from offbeat.studies.archive import RUNS, unpack
 
         console = Console()
-        page = write_report(
-            self.directories,
-            self.out,
-            reference=self.reference == "paper",
-            threshold=self.threshold,
-            show=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
-        )
+        with tempfile.TemporaryDirectory() as temporary:
+            given = self.directories
+            if len(given) == 1 and (given[0] / RUNS).is_file() and given[0].resolve() != self.out.resolve():
+                unpack(given[0], Path(temporary))
+                given = (Path(temporary),)
+            page = write_report(
+                given,
+                self.out,
+                reference=self.reference == "paper",
+                threshold=self.threshold,
+                show=lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+            )
         console.print(f"Wrote {page}.", highlight=False, markup=False, soft_wrap=True)
         return 0
 

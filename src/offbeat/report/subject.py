@@ -59,7 +59,7 @@ def read_subject(paths: Sequence[Path | str]) -> Subject:
         raise RunError(f"{special[0]} is reported on alone: give it without the other {len(given) - 1}.")
     path = special[0]
     if (path / "runs.jsonl").is_file():
-        raise RunError(f"{path} is a study's archive: `offbeat study NAME --archive {path}` reports on it.")
+        raise RunError(f"{path} is a study's archive: `offbeat report {path} --out DIR` reports on it, in another DIR.")
     return _study_subject(read_study(path)) if path.is_dir() else _paper_subject(path)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from offbeat.config import RunConfig
 from offbeat.directory import CONFIG, PROFILE, SUMMARY, is_finished, write_json, write_whole
 from offbeat.errors import ConfigError, RunError
-from offbeat.studies.plan import Study
+from offbeat.studies.plan import Study, StudyRun
 from offbeat.timing.ledger import EPISODE_COLUMNS
 from offbeat.timing.profile import TimingProfile
 
@@ -85,6 +85,17 @@ def pack(study: Study, out: Path, directory: Path) -> int:
     if runs:
         _write(study, runs, directory)
     return len(runs)
+
+
+def unpack(directory: Path, out: Path) -> None:
+    """Write an archive into the empty directory `out`, as a study's directory of its runs. Raises: RunError."""
+    archive = read_archive(directory)
+    seeds = sorted({run.config.seed for run in archive.runs})
+    write_json(out / _STUDY, {"seeds": seeds} | json.loads((directory / _STUDY).read_text("utf-8")))
+    for run in archive.runs:
+        place = out / StudyRun(run.setting, run.config.seed, run.config).directory
+        place.mkdir(parents=True)
+        run.unpack(place)
 
 
 def find_archives(directory: Path) -> list[Path]:
