@@ -27,11 +27,11 @@ from offbeat.config import RunConfig, make_config
 from offbeat.replay import FrameReplay, memory_map
 from offbeat.types import Observation
 
-CASES = (
-    ("64x36, batch 32", "async-base", "cpu", "default"),
-    ("160x90, batch 128", "async-base", "paper", "default"),
-    ("160x90, batch 128, one step", "async-base", "paper", "paper"),
-    ("320x180, batch 80, one step", "async-highres", "paper", "paper"),
+CASES = (  # setting, scale, preset
+    ("async-base", "cpu", "default"),
+    ("async-base", "paper", "default"),
+    ("async-base", "paper", "paper"),
+    ("async-highres", "paper", "paper"),
 )
 EPISODE, PAGE = 150, 4096
 GOAL = 0.7
@@ -113,6 +113,12 @@ def measure(config: RunConfig, gigabytes: float, rounds: int, threads: list[int]
     }
 
 
+def size_of(config: RunConfig) -> str:
+    """What is sampled, for a table: 160x90, batch 128, one step."""
+    one_step = ", one step" if config.sac.return_steps(config.env.cycle_s) == 1 else ""
+    return f"{config.env.width}x{config.env.height}, batch {config.sac.batch_size}{one_step}"
+
+
 def main() -> None:
     """Measure every size."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -123,13 +129,14 @@ def main() -> None:
     common.OUT.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     rows, table = [], []
-    for name, setting, scale, preset in CASES:
-        config = make_config(setting, scale, preset)
+    for names in CASES:
+        config = make_config(*names)
+        name = size_of(config)
         row = measure(config, arguments.gigabytes, arguments.rounds, arguments.threads)
         rows.append({"size": name} | row)
         for threads in arguments.threads:
             sample = row[f"sample {threads}"]["median_ms"]
-            gather, copy, stacked = (row[name]["median_ms"] for name in ("gather", "copy", "stacked"))
+            gather, copy, stacked = (row[way]["median_ms"] for way in ("gather", "copy", "stacked"))
             table.append(
                 {
                     "size": name,

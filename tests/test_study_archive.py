@@ -15,7 +15,7 @@ from offbeat.cli import main
 from offbeat.config import ComputeConfig
 from offbeat.errors import RunError
 from offbeat.report import write_report
-from offbeat.studies.archive import find_archives, read_archive
+from offbeat.studies.archive import find_archives, read_archive, unpack
 from offbeat.studies.plan import Study
 from offbeat.studies.watch import Event, State
 
@@ -63,6 +63,9 @@ def test_a_report_says_the_same_of_archived_runs(tmp_path: Path) -> None:
     before, direct = contents(tmp_path / "archive"), tmp_path / "reports" / "direct"
     assert main(["report", str(tmp_path / "archive"), "--out", str(direct)]) == 0
     assert contents(direct) == contents(archived) and contents(tmp_path / "archive") == before
+    (tmp_path / "archive" / "runs.jsonl").write_text("")
+    with pytest.raises(RunError, match=r"The archive in .*archive holds no run: restore it"):
+        unpack(tmp_path / "archive", tmp_path / "reports")
 
 
 def test_what_finished_is_kept_when_a_study_is_stopped(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ def pack(study: Study, out: Path, directory: Path) -> int:
 def unpack(directory: Path, out: Path) -> None:
     """Write an archive into the empty directory `out`, as a study's directory of its runs. Raises: RunError."""
     archive = read_archive(directory)
+    if not archive.runs:
+        raise RunError(f"The archive in {directory} holds no run: restore it.")
     seeds = sorted({run.config.seed for run in archive.runs})
     write_json(out / _STUDY, {"seeds": seeds} | json.loads((directory / _STUDY).read_text("utf-8")))
     for run in archive.runs:
