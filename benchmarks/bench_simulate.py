@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from bench_sample import build_filled
 from bench_update import count_operations
 
 from offbeat import checkpoint
-from offbeat.build import build_batch, build_env, build_policy
+from offbeat.build import build_batch, build_env, build_policy, keeps_frames
 from offbeat.config import RunConfig, make_config
 from offbeat.env import RealTimeEnv
 from offbeat.replay import FrameReplay
@@ -152,12 +152,14 @@ def measure_floors(config: RunConfig, learning: dict[str, Any]) -> dict[str, flo
 
     ray_s = statistics.median(common.repeat(cast, 50)) / count
     stack = config.env.height * config.env.width * 3 * config.env.stack
+    batch = build_batch(config, keeps_frames(config))
+    sampled = sum(getattr(batch, field.name).nbytes for field in fields(batch))
     return {
         "update (torch)": 1e3 * count_operations(config) / max(peaks.flops, low.flops) * learning["updates_a_cycle"],
         "act (torch)": act_floor_ms(config, peaks),
         "physics (MuJoCo)": 1e3 * step_s * learning["steps_a_cycle"],
         "rays (MuJoCo)": 1e3 * ray_s * learning["rays_a_cycle"],
-        "sample": 1e3 * peaks.floor_s(0, build_batch(config).frames.nbytes) * learning["updates_a_cycle"],
+        "sample": 1e3 * peaks.floor_s(0, sampled) * learning["updates_a_cycle"],
         "store": 1e3 * peaks.floor_s(0, stack),
     }
 

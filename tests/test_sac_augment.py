@@ -33,8 +33,12 @@ def test_a_crop_is_the_window_at_its_offset(
     frames = torch.randint(0, 256, (batch, stack + 1, height, width, 3), dtype=torch.uint8, generator=generator)
     crop = make_crop(share, height, width)
     offsets = draw_offsets(crop, batch, generator)
-    for view in (frames[:, :-1], frames[:, 1:]):
-        cut = crop_stacks(view, offsets, crop)
+    places = torch.randperm(frames.shape[:2].numel(), generator=generator).view(frames.shape[:2])
+    images = torch.empty_like(frames).flatten(0, 1)
+    images[places] = frames
+    for part in (slice(None, -1), slice(1, None)):
+        view = frames[:, part]
+        cut = crop_stacks(images, places[:, part], offsets, crop)
         assert cut.shape == (batch, stack, crop.cropped_height, crop.cropped_width, 3)
         for b, (y, x) in enumerate(offsets.T.tolist()):
             expected = view[b, :, y : y + crop.cropped_height, x : x + crop.cropped_width]

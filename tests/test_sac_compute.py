@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional
@@ -56,9 +58,13 @@ def test_a_gpu_keeps_the_frames_that_it_has_room_for(
     assert resolve(ComputeConfig(resident_frames="on"), frames_bytes=10**15).resident_frames == "on"
 
 
-def test_a_cpu_keeps_no_copy_of_the_frames() -> None:
+def test_a_cpu_reads_the_frames_of_the_replay_where_nobody_overtakes_it() -> None:
     assert resolve(ComputeConfig(device="cpu"), frames_bytes=1).resident_frames == "auto"
-    assert not keeps_frames(RunConfig(compute=ComputeConfig(device="cpu")))
+    virtual = RunConfig(compute=ComputeConfig(device="cpu"))
+    assert keeps_frames(virtual)
+    assert not keeps_frames(replace(virtual, clock="wall"))
+    assert not keeps_frames(replace(virtual, dry=True))
+    assert not keeps_frames(replace(virtual, compute=ComputeConfig(device="cpu", resident_frames="off")))
 
 
 def test_frames_are_as_many_as_the_replay_holds() -> None:

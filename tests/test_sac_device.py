@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ from offbeat.errors import ConfigError
 from offbeat.jobs import Start, build_job
 from offbeat.replay import FrameReplay, memory_map
 from offbeat.run import resume, train
+from offbeat.sac import learner as learning
 from offbeat.sac.device import BatchTensors, make_step, pin
 from offbeat.sac.frames import DeviceFrames
 from offbeat.sac.learner import Learner
@@ -57,7 +60,15 @@ def batches(steps: int = 1) -> tuple[Batch, Batch]:
     return held, named
 
 
+@pytest.fixture(params=[True, False], ids=["in place", "copied"])
+def in_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Learners that have the frames of a replay read them there, or keep a copy as on a GPU."""
+    monkeypatch.setattr(learning, "DeviceFrames", partial(DeviceFrames, in_place=request.param))
+    return bool(request.param)
+
+
 @pytest.mark.parametrize("return_steps", [1, 3])
+@pytest.mark.usefixtures("in_place")
 def test_a_learner_that_has_the_frames_learns_the_same_as_one_that_is_given_them(return_steps: int) -> None:
     replay = FrameReplay(20, ENV.stack, ENV.height, ENV.width, return_steps=return_steps, discount=0.9)
     plain, resident = Learner(SAC, ENV, 0), Learner(SAC, ENV, 0, frames=replay.frames)
@@ -70,6 +81,7 @@ def test_a_learner_that_has_the_frames_learns_the_same_as_one_that_is_given_them
         assert same(plain.state_dict(), resident.state_dict())
 
 
+@pytest.mark.usefixtures("in_place")
 def test_a_learner_that_has_the_frames_goes_back_to_a_checkpoint_with_the_replay() -> None:
     replay, rng = FrameReplay(20, ENV.stack, ENV.height, ENV.width, margin=20), np.random.default_rng(0)
     plain, resident = Learner(SAC, ENV, 0), Learner(SAC, ENV, 0, frames=replay.frames)
@@ -97,7 +109,7 @@ def test_frames_are_uploaded_once_and_lie_where_they_are_looked_for(
 ) -> None:
     """Frame number n shows n. What was uploaded is damaged at home, where it is not read again."""
     ring = np.zeros((size, 2 * 2 * 3), np.uint8)
-    frames, end = DeviceFrames(ring, 2, 2, CPU), 0
+    frames, end = DeviceFrames(ring, 2, 2, CPU, in_place=False), 0
     for index, step in enumerate(steps):
         for number in range(end, end + step):
             ring[number % size] = number % 251
@@ -108,15 +120,14 @@ def test_frames_are_uploaded_once_and_lie_where_they_are_looked_for(
                 ring[number % size] = number % 251
         frames.upload(end)
         ring[:] = 255
-        numbers = torch.arange(max(0, end - size), end)[None]
-        gathered = frames.gather(numbers)
-        assert gathered.shape == (1, numbers.numel(), 2, 2, 3)
-        assert torch.equal(gathered[0, :, 1, 1, 2].long(), numbers[0] % 251)
+        numbers = torch.arange(max(0, end - size), end)
+        assert frames.images.shape == (size, 2, 2, 3)
+        assert torch.equal(frames.images[numbers % size, 1, 1, 2].long(), numbers % 251)
 
 
 def test_frames_stored_after_a_batch_was_drawn_do_not_take_the_place_of_its_own() -> None:
     replay, rng, (held, named) = FrameReplay(20, ENV.stack, ENV.height, ENV.width), np.random.default_rng(0), batches()
-    frames = DeviceFrames(replay.frames, ENV.height, ENV.width, CPU)
+    frames = DeviceFrames(replay.frames, ENV.height, ENV.width, CPU, in_place=False)
     for round_ in range(5):
         play(replay, rng, 7)
         for batch in (held, named):
@@ -124,13 +135,26 @@ def test_frames_stored_after_a_batch_was_drawn_do_not_take_the_place_of_its_own(
         frames.upload(int(named.rows.max()) + 1)
         play(replay, rng, 30)  # the whole ring, and all that was live
         frames.upload(int(named.rows.max()) + 1)
-        np.testing.assert_array_equal(frames.gather(torch.from_numpy(named.rows)).numpy(), held.frames)
+        np.testing.assert_array_equal(frames.images[named.rows % len(frames.images)].numpy(), held.frames)
 
 
 def test_frames_that_find_no_room_are_one_sentence() -> None:
     ring = np.broadcast_to(np.uint8(0), (2**45, 1200))
     with pytest.raises(ConfigError, match=r"frames \(42221246.5 GB\) find no room on cpu: use --compute.resident"):
-        DeviceFrames(ring, 20, 20, CPU)  # type: ignore[arg-type]
+        DeviceFrames(ring, 20, 20, CPU, in_place=False)  # type: ignore[arg-type]
+
+
+def test_frames_in_place_are_the_replays_own_memory_which_may_be_read_only() -> None:
+    ring = np.zeros((5, 2 * 2 * 3), np.uint8)
+    view = ring.view()
+    view.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frames = DeviceFrames(view, 2, 2, CPU)
+    ring[3] = 7
+    frames.upload(4)
+    assert frames.images[3].unique().tolist() == [7]
+    assert frames.images.data_ptr() == ring.ctypes.data
 
 
 def test_a_batch_on_the_cpu_is_used_where_it_lies() -> None:
@@ -138,7 +162,9 @@ def test_a_batch_on_the_cpu_is_used_where_it_lies() -> None:
     tensors.load(batch)
     batch.reward[1] = 3.0
     assert tensors.reward.tolist() == [0.0, 3.0]
-    assert tensors.frames.data_ptr() == batch.frames.ctypes.data
+    images, rows = tensors.images()
+    assert images.data_ptr() == batch.frames.ctypes.data
+    assert rows.tolist() == [[0, 1], [2, 3]]
 
 
 def fill(batch: Batch, number: int) -> None:
@@ -249,7 +275,7 @@ def test_without_a_gpu_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not pin(Batch.empty(2, 1, 16, 16))
 
 
-def tiny(resident: Literal["on", "off"], **changes: Any) -> RunConfig:
+def tiny(resident: Literal["auto", "on", "off"], **changes: Any) -> RunConfig:
     """Four episodes of ten cycles, learning from the second one on; the replay wraps."""
     config = make_config("async-base", "cpu")
     values: dict[str, Any] = {
@@ -273,6 +299,7 @@ def stop_after(episode: int) -> Callable[[EpisodeRecord], None]:
     return interrupt
 
 
+@pytest.mark.usefixtures("in_place")
 def test_a_run_with_resident_frames_is_the_one_without_stopped_and_resumed_or_not(tmp_path: Path) -> None:
     assert train(tiny("off"), tmp_path / "off")["updates"] > 20
     with pytest.raises(KeyboardInterrupt):

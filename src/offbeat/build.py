@@ -183,8 +183,14 @@ def resolve_compute(config: RunConfig, profile: TimingProfile) -> RunConfig:
 
 
 def keeps_frames(config: RunConfig) -> bool:
-    """Whether the learner keeps a copy of the replay's frames on its device, so that batches only name theirs."""
-    return config.compute.resident_frames == "on" and not config.dry
+    """Whether the learner has the replay's frames, so that batches only name theirs.
+
+    On a GPU it has a copy. On a CPU it reads the replay itself: always in virtual time, where nobody else writes to it
+    meanwhile; on the wall clock, where sampling is a process of its own, only where that is asked for.
+    """
+    compute = config.compute
+    virtual_cpu = compute.resident_frames == "auto" and compute.device == "cpu" and config.clock == "virtual"
+    return (compute.resident_frames == "on" or virtual_cpu) and not config.dry
 
 
 def _frames_bytes(config: RunConfig) -> int:
@@ -219,14 +225,16 @@ def build_replay(config: RunConfig, allocate: Allocate = zeros, threads: int = 1
     """The replay of a configuration. threads: cores that may gather one batch.
 
     It never holds more than the run makes. In virtual time its margin is what is added between two checkpoints, when
-    it can wrap. On the wall clock nothing is ever taken back, but a sampler in another process must not be overtaken
-    while it gathers: an episode's time is ample.
+    it can wrap, and an episode more for a batch that was drawn before the first and names its frames. On the wall clock
+    nothing is ever taken back, but a sampler in another process must not be overtaken while it gathers: an episode's
+    time is ample.
     """
     env, total = config.env, config.episodes * config.env.episode_steps
     if config.clock == "wall":
         margin = env.episode_steps
     else:
-        margin = config.checkpoint_episodes * env.episode_steps if total > config.replay_steps else 0
+        episodes = config.checkpoint_episodes + keeps_frames(config)
+        margin = episodes * env.episode_steps if total > config.replay_steps else 0
     return FrameReplay(
         min(total, config.replay_steps),
         env.stack,

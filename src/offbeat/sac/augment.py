@@ -56,25 +56,25 @@ def draw_offsets(crop: Crop, batch_size: int, generator: torch.Generator) -> Ten
     return torch.stack((rows, columns))
 
 
-def crop_stacks(frames: Tensor, offsets: Tensor, crop: Crop) -> Tensor:
+def crop_stacks(images: Tensor, rows: Tensor, offsets: Tensor, crop: Crop) -> Tensor:
     """Cut one window from every stack of a batch, shared by the images of the stack.
 
-    frames: (B, S, H, W, 3) uint8; the view `Batch.frames[:, :-1]` is taken as it is, without a copy.
-    offsets: (2, B) int64, the upper left corners. Returns (B, S, h, w, 3) uint8.
+    images: (R, H, W, 3) uint8, where they lie: a replay's ring or the memory of a batch. rows: (B, S) int64, the images
+    of each stack. offsets: (2, B) int64, the upper left corners. Returns (B, S, h, w, 3) uint8.
     """
-    batch, stack, height, width, channels = frames.shape
-    assert (height, width) == (crop.height, crop.width), "frames do not have the size the crop was made for"
-    at_b, at_s, at_y, at_x, at_c = frames.stride()
-    assert (at_y, at_x, at_c) == (width * channels, channels, 1) and at_b % channels == 0, "frames must lie row by row"
-    # A view with the window at every pixel of the whole batch, (pixels, S, h, 3 w). Windows overlap and nothing is
-    # copied until they are selected, which then moves each sample's one window by whole rows.
-    per_sample = at_b // channels
-    last_corner = (batch - 1) * per_sample + 2 * crop.margin_y * width + 2 * crop.margin_x
-    windows = frames.as_strided(
-        (last_corner + 1, stack, crop.cropped_height, channels * crop.cropped_width), (channels, at_s, at_y, at_c)
+    count, height, width, channels = images.shape
+    assert (height, width) == (crop.height, crop.width), "images do not have the size the crop was made for"
+    assert images.is_contiguous(), "images must lie row by row"
+    # A view with the window at every pixel of all images, (pixels, h, 3 w). Windows overlap and nothing is copied until
+    # they are selected, which then moves each image's one window by whole rows.
+    size = height * width
+    last_corner = (count - 1) * size + 2 * crop.margin_y * width + 2 * crop.margin_x
+    windows = images.as_strided(
+        (last_corner + 1, crop.cropped_height, channels * crop.cropped_width), (channels, width * channels, 1)
     )
-    corners = torch.arange(batch, device=frames.device) * per_sample + offsets[0] * width + offsets[1]
-    return windows.index_select(0, corners).unflatten(-1, (crop.cropped_width, channels))
+    corners = rows * size + (offsets[0] * width + offsets[1])[:, None]
+    cut = windows.index_select(0, corners.flatten())
+    return cut.view(*rows.shape, crop.cropped_height, crop.cropped_width, channels)
 
 
 def centre_crop(image: ImageArray, crop: Crop) -> NDArray[np.float32]:

@@ -46,6 +46,7 @@ class BatchTensors:
         """resident: where frames lie on the device, for batches that name them. in_place: whether batches are used
         where they lie; by default on a CPU."""
         self._device, self._resident = device, resident
+        self._places = torch.empty(0, dtype=torch.int64)
         self._in_place = device.type == "cpu" if in_place is None else in_place
         self._stream = make_stream(device)
         self._own: dict[str, Tensor] = {}
@@ -72,10 +73,15 @@ class BatchTensors:
             with following(self._stream):  # only the copies above, which are the last that read `_ahead`
                 self._copy(_views(upcoming), self._ahead)
 
-    def gather(self) -> None:
-        """Bring the frames of a batch together that names them; always the same work, to be recorded."""
+    def images(self) -> tuple[Tensor, Tensor]:
+        """Where the images of the batch lie, (R, H, W, 3) uint8, and the rows of its own, (B, S + 1) or (B, 2 S) int64;
+        always the same work, to be recorded."""
         if self._resident is not None:
-            self.frames = self._resident.gather(self.rows)
+            return self._resident.images, self.rows % len(self._resident.images)
+        size = self.frames.shape[:2]
+        if self._places.shape != size:
+            self._places = torch.arange(size.numel(), device=self._device).view(size)
+        return self.frames.flatten(0, 1), self._places
 
     def forget(self) -> None:
         """Nothing fetched so far will be used: what it was fetched from has changed."""

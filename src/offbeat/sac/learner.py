@@ -68,7 +68,7 @@ class Learner:
         frames: ImageArray | None = None,
     ) -> None:
         """threads: cores that torch may use in this process; None leaves its choice. compute: by default float32 on
-        the CPU. frames: (R, H W 3), the ring of a replay whose batches name their frames; a copy is kept on the device.
+        the CPU. frames: (R, H W 3), the ring of a replay whose batches name their frames; a GPU keeps a copy of it.
 
         Raises: ConfigError when the images are too small for the strides, or this machine cannot compute like that.
         """
@@ -130,11 +130,10 @@ class Learner:
     def _eager_step(self) -> None:
         """One update of what `_inputs` holds; always the same work on the same memory, so that it can be recorded."""
         inputs, crop = self._inputs, self._layout.crop
-        inputs.gather()
         size = len(inputs.reward)
         offsets = [draw_offsets(crop, size, self._generator) for _ in range(2)]
         noise = torch.randn((2, *inputs.action.shape), generator=self._generator, device=self._device)
-        loss, metrics = self._losses(*offsets, *noise)
+        loss, metrics = self._losses(*inputs.images(), *offsets, *noise)
         loss.backward()
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)  # so that a recording begins without gradients, and keeps none
@@ -142,11 +141,11 @@ class Learner:
         self._metrics.copy_(metrics)
 
     def _eager_losses(
-        self, corners: Tensor, next_corners: Tensor, noise: Tensor, next_noise: Tensor
+        self, images: Tensor, rows: Tensor, corners: Tensor, next_corners: Tensor, noise: Tensor, next_noise: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The sum of Eq. 1, Eq. 2 and the temperature's loss, and the METRICS as one tensor.
 
-        corners, next_corners: (2, B) of the crops. noise, next_noise: (B, N) standard normal, of the two actions.
+        images, rows: as `BatchTensors.images` has them. corners, next_corners: (2, B) of the crops. noise, next_noise: (B, N) standard normal, of the two actions.
         """
         config, layout, given, strides = self._config, self._layout, self._inputs, self._config.strides
         critics, encoder, actor = lower(self._online, self._precision, layout.critics, layout.encoder, layout.actor)
@@ -157,10 +156,10 @@ class Learner:
         bounds = config.log_std_min, config.log_std_max
 
         with torch.no_grad():
-            images = self._crops(given.frames[:, -self._stack :], next_corners)
-            inputs = torch.cat((encode(encoder, images, strides), next_state), -1)
+            crops = self._crops(images, rows[:, -self._stack :], next_corners)
+            inputs = torch.cat((encode(encoder, crops, strides), next_state), -1)
             next_action, next_log_prob = squashed_gaussian(*act_distribution(actor, inputs, *bounds), next_noise)
-            inputs = torch.cat((encode(target_encoder, images, strides), next_state), -1)
+            inputs = torch.cat((encode(target_encoder, crops, strides), next_state), -1)
             target = soft_target(
                 given.reward,
                 bootstrap_mask(given.terminated, given.truncated, config.bootstrap_timeouts),
@@ -170,8 +169,8 @@ class Learner:
                 temperature,
             )
 
-        images = self._crops(given.frames[:, : self._stack], corners)
-        inputs = torch.cat((encode(encoder, images, strides), state), -1)
+        crops = self._crops(images, rows[:, : self._stack], corners)
+        inputs = torch.cat((encode(encoder, crops, strides), state), -1)
         q = action_values(critics, inputs, given.action)
         of_critics = critic_loss(q, target)
 
@@ -183,9 +182,9 @@ class Learner:
         metrics = torch.stack((of_critics, of_actor, temperature, -log_prob.mean(), q.mean())).detach()
         return of_critics + of_actor + of_temperature, metrics
 
-    def _crops(self, frames: Tensor, corners: Tensor) -> Tensor:
-        """Stacks (B, S, H, W, 3) uint8, each cut at its own corner: (B, S, h, w, 3) in the precision to compute in."""
-        return crop_stacks(frames, corners, self._layout.crop).to(self._precision)
+    def _crops(self, images: Tensor, rows: Tensor, corners: Tensor) -> Tensor:
+        """Stacks (B, S) of images, each cut at its own corner: (B, S, h, w, 3) in the precision to compute in."""
+        return crop_stacks(images, rows, corners, self._layout.crop).to(self._precision)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next update depends on, as copies on the CPU: tensors and plain numbers."""
