@@ -231,13 +231,14 @@ class FrameReplay:
             frames = out.frames.reshape(rows.size, -1)
             assert np.shares_memory(frames, out.frames), "a batch must be contiguous"
             self._gather(rows.reshape(-1), frames)
-        np.take(self._proprioception, rows[:, self.stack - 1], axis=0, out=out.proprioception, mode="clip")
-        np.take(self._proprioception, rows[:, -1], axis=0, out=out.next_proprioception, mode="clip")
-        np.take(self._action, begin, axis=0, out=out.action, mode="clip")
-        np.take(self._terminated, end, out=out.terminated, mode="clip")
-        np.take(self._truncated, end, out=out.truncated, mode="clip")
+        # "clip" writes straight into `out`; no place is outside.
+        self._proprioception.take(rows[:, self.stack - 1], 0, out.proprioception, "clip")
+        self._proprioception.take(rows[:, -1], 0, out.next_proprioception, "clip")
+        self._action.take(begin, 0, out.action, "clip")
+        self._terminated.take(end, 0, out.terminated, "clip")
+        self._truncated.take(end, 0, out.truncated, "clip")
         if self.return_steps == 1:
-            np.take(self._reward, begin, out=out.reward, mode="clip")
+            self._reward.take(begin, 0, out.reward, "clip")
             out.discount[:] = self._discounts[1]
 
     def _gather(self, rows: NDArray[np.int64], out: ImageArray) -> None:
@@ -264,21 +265,21 @@ class FrameReplay:
         """Write reward and discount of transitions over several steps; returns the slots of their last steps (B,)."""
         later = numbers[:, None] + self._steps
         slots = later % len(self._row)
-        rows = np.take(self._row, slots)
+        rows = self._row.take(slots)
         # Within an episode rows follow one another; a new episode leaves at least one row between.
         valid = (later < added) & (rows == rows[:, :1] + self._steps)
         count = valid.sum(axis=1)
-        rewards = np.take(self._reward, slots) * valid
+        rewards = self._reward.take(slots) * valid
         np.matmul(rewards, self._discounts[:-1], out=out.reward)
-        np.take(self._discounts, count, out=out.discount, mode="clip")
+        self._discounts.take(count, 0, out.discount, "clip")
         return slots[np.arange(len(slots)), count - 1]
 
     def _rows_of(self, begin: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the images of a batch: (B, S + 1) for one step, (B, 2 S) for several."""
-        rows = np.take(self._row, begin)[:, None] - np.take(self._lags, begin, axis=0)
+        rows = self._row.take(begin)[:, None] - self._lags.take(begin, 0)
         if self.return_steps == 1:
             return rows
-        last = np.take(self._row, end)[:, None] - np.take(self._lags, end, axis=0)
+        last = self._row.take(end)[:, None] - self._lags.take(end, 0)
         return np.concatenate([rows[:, :-1], last[:, 1:]], axis=1)
 
     def flush(self) -> None:
