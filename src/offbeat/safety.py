@@ -59,7 +59,7 @@ def stopping_time(velocity_rad_s: FloatArray, change_rad_s: FloatArray, horizon_
 
         T = H (1 + (1 - 1/m) + ... + (1 - (n-1)/m)) = H (n - n (n - 1) / (2 m)).
     """
-    commands = float(np.max(np.abs(velocity_rad_s) / change_rad_s))
+    commands = float((np.abs(velocity_rad_s) / change_rad_s).max())
     if commands <= 1.0:
         return horizon_s
     count = math.ceil(commands)
@@ -164,7 +164,7 @@ class VelocityFilter:
         command = _vector(command_rad_s, self._joints, "A velocity command")
         position, measured = np.asarray(state.joint_rad, float), np.asarray(state.joint_rad_s, float)
         shape = (self._joints,)
-        if position.shape != shape or measured.shape != shape or not np.isfinite([position, measured]).all():
+        if position.shape != shape or measured.shape != shape or not np.isfinite(position + measured).all():
             raise RobotError(f"The arm's state must be {self._joints} finite positions and velocities: it is {state}.")
         change = self._change_allowed(state.stamp_s)
         lowest, highest = self._reachable(change)

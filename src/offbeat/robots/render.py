@@ -78,6 +78,7 @@ class RayRenderer:
         self._corners = box[:, :1] + _CORNERS * box[:, 1:]
         self._sites = [model.site("hook").id, model.site("knot").id]
         count = height * width
+        self._outermost = np.array([0, width - 1, count - width, count - 1])
         self._geom, self._distance, self._normal = np.zeros(count, np.int32), np.zeros(count), np.zeros(3 * count)
         self._rays, self._places, self._bare = np.zeros((3, count)), np.zeros((2, count)), np.zeros(count, bool)
         # Colours by number: first every texel of the table, then nothing, then one a geom.
@@ -116,10 +117,16 @@ class RayRenderer:
             np.multiply(distance, self._rays[:2], out=places)
             places += position[:2, None]
             texel = _texel(places)
-        inside = np.abs(places - centre[:2, None]) < half[:2, None] - _BORDER_M
-        np.greater(distance, 0, out=bare)
-        bare &= inside[0]
-        bare &= inside[1]
+        within = half[:2, None] - _BORDER_M
+        # What the image's corners span on the table holds all that is seen between them.
+        corners = self._outermost
+        if distance[corners].min() > 0 and (np.abs(places[:, corners] - centre[:2, None]) < within).all():
+            bare[:] = True
+        else:
+            inside = np.abs(places - centre[:2, None]) < within
+            np.greater(distance, 0, out=bare)
+            bare &= inside[0]
+            bare &= inside[1]
         bare.reshape(self._height, self._width)[hidden] = False
         colors = np.take(self._texels, texel[1] * TEXTURE_SIZE + texel[0]).view(np.uint8).reshape(-1, 4)
         shade = _shade(self._rays[2])

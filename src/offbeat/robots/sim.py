@@ -63,6 +63,8 @@ class SimWorld:
     def advance(self) -> None:
         """Integrate up to the clock."""
         goal, control = self._steps_until(self._clock.now()), self.data.ctrl
+        if goal <= self._steps < self._next_tick_step():
+            return
         while True:
             while self._next_tick_step() <= self._steps:
                 self._ticks.append((self._next_tick, self.data.qpos.copy()))
