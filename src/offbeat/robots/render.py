@@ -78,9 +78,9 @@ class RayRenderer:
         self._corners = box[:, :1] + _CORNERS * box[:, 1:]
         self._sites = [model.site("hook").id, model.site("knot").id]
         count = height * width
-        self._outermost = np.array([0, width - 1, count - width, count - 1])
+        self._numbers = np.arange(count).reshape(height, width)
         self._geom, self._distance, self._normal = np.zeros(count, np.int32), np.zeros(count), np.zeros(3 * count)
-        self._rays, self._places, self._bare = np.zeros((3, count)), np.zeros((2, count)), np.zeros(count, bool)
+        self._rays, self._places = np.zeros((3, count)), np.zeros((2, count))
         # Colours by number: first every texel of the table, then nothing, then one a geom.
         colors = np.where(model.geom_matid[:, None] >= 0, model.mat_rgba[model.geom_matid], model.geom_rgba)
         background = np.array([[200, 205, 212]])
@@ -96,42 +96,38 @@ class RayRenderer:
         np.matmul(axes, self._view, out=self._rays)
         image: ImageArray = np.empty((self._height, self._width, 3), np.uint8)
         pixels = image.reshape(-1, 3)
-        self._draw_table(pixels, data, position, axes)
-        rest = np.flatnonzero(~self._bare)
+        rest = self._draw_table(pixels, data, position, axes)
         if len(rest):
             pixels[rest] = self._cast(data, position, np.ascontiguousarray(self._rays[:, rest].T))
         self._draw_thread(image, data, position, axes)
         return image
 
-    def _draw_table(self, pixels: ImageArray, data: mujoco.MjData, position: FloatArray, axes: FloatArray) -> None:
-        """Draw the table into all pixels (H W, 3), and find those that see it bare: `_bare`."""
+    def _draw_table(
+        self, pixels: ImageArray, data: mujoco.MjData, position: FloatArray, axes: FloatArray
+    ) -> NDArray[np.intp]:
+        """Draw the table into all pixels (H W, 3); returns the numbers of those that may see something else."""
         centre, half = data.geom_xpos[self._table], self._model.geom_size[self._table]
         height = position[2] - centre[2] - half[2]
         hidden = self._hidden(data, position, axes)
         if height <= 0 or hidden is None:
-            self._bare[:] = False
-            return
-        places, bare = self._places, self._bare
+            return self._numbers.ravel()
+        places = self._places
         with np.errstate(all="ignore"):  # rays along the table end nowhere, and are found not to see it
             distance = np.divide(half[2] - (position[2] - centre[2]), self._rays[2], out=self._distance)
             np.multiply(distance, self._rays[:2], out=places)
             places += position[:2, None]
             texel = _texel(places)
-        within = half[:2, None] - _BORDER_M
-        # What the image's corners span on the table holds all that is seen between them.
-        corners = self._outermost
-        if distance[corners].min() > 0 and (np.abs(places[:, corners] - centre[:2, None]) < within).all():
-            bare[:] = True
-        else:
-            inside = np.abs(places - centre[:2, None]) < within
-            np.greater(distance, 0, out=bare)
-            bare &= inside[0]
-            bare &= inside[1]
-        bare.reshape(self._height, self._width)[hidden] = False
         colors = np.take(self._texels, texel[1] * TEXTURE_SIZE + texel[0]).view(np.uint8).reshape(-1, 4)
         shade = _shade(self._rays[2])
         for channel in range(3):
             np.multiply(colors[:, channel], shade, out=pixels[:, channel], casting="unsafe")
+        within, corners = half[:2, None] - _BORDER_M, self._numbers[:: self._height - 1, :: self._width - 1].ravel()
+        # What the image's corners span on the table holds all that is seen between them.
+        if distance[corners].min() > 0 and (np.abs(places[:, corners] - centre[:2, None]) < within).all():
+            return self._numbers[hidden].ravel()
+        bare = (np.abs(places - centre[:2, None]) < within).all(0) & (distance > 0)
+        bare.reshape(self._height, self._width)[hidden] = False
+        return np.flatnonzero(~bare)
 
     def _hidden(self, data: mujoco.MjData, position: FloatArray, axes: FloatArray) -> tuple[slice, slice] | None:
         """Rows and columns outside of which nothing stands in front of the table; None when that cannot be said."""

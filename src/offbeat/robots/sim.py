@@ -55,6 +55,9 @@ class SimWorld:
         self._path = np.zeros((0, self._joints))
         self._ramp_step = 0
         self._ramp = _RAMP_SHARE * self.arm.acceleration_limit_rad_s2 * self.scene.timestep_s
+        # How far (n, N) rad/s a ramp has come after one step, two and so on, up to the longest there is.
+        longest = math.ceil(2 * (self.arm.velocity_limit_rad_s / self._ramp).max())
+        self._reach = self._ramp * np.arange(1, longest + 1)[:, None]
         self._next_tick = 0
         self._ticks: deque[tuple[int, FloatArray]] = deque(maxlen=_TICKS_KEPT)
         self._half_bag = self.scene.bag_size_m[2] / 2
@@ -100,7 +103,7 @@ class SimWorld:
         self.advance()
         change = np.asarray(joint_rad_s, float) - self.data.ctrl
         steps = math.ceil(float((np.abs(change) / self._ramp).max()) - 1e-9)
-        reach = self._ramp * np.arange(1, steps + 1)[:, None]
+        reach = self._reach[:steps]
         self._path = self.data.ctrl + np.minimum(np.maximum(change, -reach), reach)
         self._ramp_step = 0
 
