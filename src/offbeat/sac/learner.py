@@ -145,7 +145,8 @@ class Learner:
     ) -> tuple[Tensor, Tensor]:
         """The sum of Eq. 1, Eq. 2 and the temperature's loss, and the METRICS as one tensor.
 
-        images, rows: as `BatchTensors.images` has them. corners, next_corners: (2, B) of the crops. noise, next_noise: (B, N) standard normal, of the two actions.
+        images, rows: as `BatchTensors.images` has them. corners, next_corners: (2, B) of the crops. noise, next_noise:
+        (B, N) standard normal, of the two actions.
         """
         config, layout, given, strides = self._config, self._layout, self._inputs, self._config.strides
         critics, encoder, actor = lower(self._online, self._precision, layout.critics, layout.encoder, layout.actor)
