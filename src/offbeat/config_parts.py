@@ -221,8 +221,8 @@ class ComputeConfig:
     cuda_graph: bool = True
     """On a GPU: capture an update once and replay it as a whole."""
     resident_frames: Literal["auto", "off", "on"] = "auto"
-    """Whether minibatches only name their frames, and updates read them in the replay or in a GPU's copy of it; auto: on
-    a CPU in virtual time, and on a GPU that has room for them. Changes no result."""
+    """Whether minibatches only name their frames, and updates read them in the replay or in a GPU's copy of it; auto:
+    on a CPU in virtual time, and on a GPU that has room for them. Changes no result."""
     keep_memory: bool = True
     """On a CPU: the C library keeps freed memory for the next update instead of returning it to the system (glibc)."""
 
