@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from offbeat.config import ComputeConfig, RunConfig, make_config
 from offbeat.errors import ConfigError
 from offbeat.sac import compute
 from offbeat.sac.compute import resolve
-from offbeat.sac.convolution import convolve
+from offbeat.sac.products import affine, convolve
 
 
 def test_auto_becomes_what_the_machine_has_and_a_profile_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,20 +33,43 @@ def test_what_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         resolve(ComputeConfig(device="cpu", compile="on"))
 
 
+def leaf(generator: torch.Generator, precision: torch.dtype, *shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=generator).to(precision).requires_grad_()
+
+
+def assert_rounded(reference: torch.Tensor, result: torch.Tensor, leaves: tuple[torch.Tensor, ...]) -> None:
+    """Values and gradients are those of a float32 reference, rounded."""
+    back = torch.randn(result.shape, generator=torch.Generator().manual_seed(1)).to(result.dtype)
+    tolerances = {} if result.dtype == torch.float32 else {"rtol": 0.01, "atol": 1e-3}
+    close = partial(torch.testing.assert_close, **tolerances)
+    close(result, reference.to(result.dtype))
+    gradients = [torch.autograd.grad(y, leaves, back.to(y.dtype)) for y in (result, reference)]
+    for one, two in zip(*gradients, strict=True):
+        assert one.dtype == result.dtype
+        close(one, two)
+
+
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("stride", [(2, 2), (1, 1), (1, 2, 2)])
-def test_convolution_and_relu_in_one_equal_the_two_apart(precision: torch.dtype, stride: tuple[int, ...]) -> None:
+def test_convolution_and_relu_in_one_are_the_two_apart(precision: torch.dtype, stride: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
-    size = (3,) * len(stride)
-    maps = torch.randn((4, 5, *(9,) * len(stride)), generator=generator).to(precision).requires_grad_()
-    weight = torch.randn((6, 5, *size), generator=generator).to(precision).requires_grad_()
-    bias = torch.randn(6, generator=generator).to(precision).requires_grad_()
-    apart = (functional.conv2d if len(stride) == 2 else functional.conv3d)(maps, weight, bias, stride).relu()
+    maps = leaf(generator, precision, 4, 5, *(9,) * len(stride))
+    weight, bias = leaf(generator, precision, 6, 5, *(3,) * len(stride)), leaf(generator, precision, 6)
+    plain = functional.conv2d if len(stride) == 2 else functional.conv3d
+    apart = plain(maps.float(), weight.float(), bias.float(), stride).relu()
     joined = convolve(maps, weight, bias, stride, relu=True)
-    assert torch.equal(apart, joined) and (joined == 0).any()
-    back = torch.randn(joined.shape, generator=generator).to(precision)
-    for one, two in zip(*(torch.autograd.grad(y, (maps, weight, bias), back) for y in (apart, joined)), strict=True):
-        torch.testing.assert_close(one, two)
+    assert joined.dtype == precision and (joined == 0).any()
+    assert_rounded(apart, joined, (maps, weight, bias))
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("twins", [(), (2,)])
+def test_a_layer_is_its_products_in_float32_rounded(precision: torch.dtype, twins: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight = leaf(generator, precision, *twins, 5, 40), leaf(generator, precision, *twins, 40, 7)
+    bias = leaf(generator, precision, *twins, 1, 7) if twins else leaf(generator, precision, 7)
+    reference = bias.float() + inputs.float() @ weight.float()
+    assert_rounded(reference, affine(bias, inputs, weight), (inputs, weight, bias))
 
 
 @pytest.mark.parametrize(("free_gb", "resident"), [(7.3, "on"), (7.1, "off"), (0.0, "off")])

@@ -64,14 +64,17 @@ def choose_compute(config: RunConfig) -> tuple[RunConfig, dict[str, str]]:
     Returns the configuration with the fastest way, and what was chosen, by field. A GPU is not asked: bfloat16 and the
     graph always pay there. Raises: ConfigError.
     """
-    from offbeat.sac.compute import has_compiler
+    from offbeat.sac.compute import has_compiler, multiplies_bfloat16
 
     config = replace(config, dry=False)
     asked, resolved = config.compute, resolve_compute(config, load_profile("zero"))
     if resolved.compute.device != "cpu":
         return resolved, {}
     chosen: dict[str, str] = {}
-    ways = {"precision": ("float32", "bfloat16"), "compile": ("off", "on") if has_compiler() else ()}
+    ways = {
+        "precision": ("float32", "bfloat16") if multiplies_bfloat16() else ("float32",),
+        "compile": ("off", "on") if has_compiler() else (),
+    }
     for name, values in ways.items():
         if getattr(asked, name) == "auto" and values:
             took_s = {value: _time_updates(_with_compute(resolved, **{name: value})) for value in values}
@@ -98,6 +101,8 @@ def _build(config: RunConfig, transitions: int) -> Parts:
     config = replace(
         config, dry=False, schedule="sequential", minutes=seconds / 60 * 1.001, replay_s=2.001 * seconds, env=env
     )
+    if config.compute.device == "cpu":
+        config = _with_compute(config, resident_frames="off")  # a sample is gathered, as on the wall clock
     return build_parts(config, load_profile("zero"), Ledger(None, config.env.cycle_s))
 
 

@@ -231,7 +231,6 @@ class FrameReplay:
             frames = out.frames.reshape(rows.size, -1)
             assert np.shares_memory(frames, out.frames), "a batch must be contiguous"
             self._gather(rows.reshape(-1), frames)
-        # "clip" writes straight into `out`; no place is outside.
         self._proprioception.take(rows[:, self.stack - 1], 0, out.proprioception, "clip")
         self._proprioception.take(rows[:, -1], 0, out.next_proprioception, "clip")
         self._action.take(begin, 0, out.action, "clip")

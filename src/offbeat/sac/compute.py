@@ -32,7 +32,7 @@ def resolve(
         raise ConfigError("compute.device is cuda, but torch finds no GPU here: use --compute.device cpu.")
     precision, compiled = compute.precision, compute.compile
     if precision == "auto":
-        fast = device == "cuda" or _multiplies_bfloat16()
+        fast = device == "cuda" or multiplies_bfloat16()
         precision = measured.get("precision", "bfloat16" if fast else "float32")  # type: ignore[assignment]
     if compiled == "auto":
         compiled = measured.get("compile", "off")  # type: ignore[assignment]
@@ -58,7 +58,7 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in ("g++", "c++", "clang++"))
 
 
-def _multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; emulating them is slower than float32."""
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16; without, products are made in float32 and rounded."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -27,7 +27,7 @@ from torch.nn import init
 from offbeat.config import EnvConfig, SACConfig
 from offbeat.errors import ConfigError
 from offbeat.sac.augment import Crop, make_crop
-from offbeat.sac.convolution import convolve
+from offbeat.sac.products import affine, convolve
 
 Shape = tuple[int, ...]
 LayerShapes = tuple[tuple[Shape, Shape], ...]
@@ -233,9 +233,9 @@ def act_distribution(layers: Layers, inputs: Tensor, log_std_min: float, log_std
     """
     hidden = inputs
     for weight, bias in layers[:-1]:
-        hidden = torch.addmm(bias, hidden.to(weight.dtype), weight).relu_()
+        hidden = affine(bias, hidden.to(weight.dtype), weight).relu_()
     weight, bias = layers[-1]
-    mean, raw = torch.addmm(bias, hidden.to(weight.dtype), weight).chunk(2, -1)
+    mean, raw = affine(bias, hidden.to(weight.dtype), weight).chunk(2, -1)
     return mean, log_std_min + 0.5 * (log_std_max - log_std_min) * (raw.tanh() + 1)
 
 
@@ -243,7 +243,7 @@ def action_values(layers: Layers, inputs: Tensor, action: Tensor) -> Tensor:
     """Both critics in one batched pass: inputs (B, F + 3 N) and actions (B, N) to values (2, B)."""
     hidden = torch.cat((inputs, action), -1).to(layers[0][0].dtype).expand(TWINS, -1, -1)
     for weight, bias in layers[:-1]:
-        hidden = torch.baddbmm(bias, hidden.to(weight.dtype), weight).relu_()
+        hidden = affine(bias, hidden.to(weight.dtype), weight).relu_()
     weight, bias = layers[-1]
     # One number out: a product with a matrix of one column is several times slower.
     return (hidden.to(weight.dtype) * weight.mT).sum(-1) + bias.squeeze(-1)
