@@ -3,6 +3,7 @@
 VENV   := .venv
 STAMP  := $(VENV)/.ready
 DRIVERS := $(VENV)/.drivers
+BENCH  := $(VENV)/.bench
 PYTHON ?=
 TORCH  ?=
 OUT    ?=
@@ -29,6 +30,10 @@ $(DRIVERS): $(STAMP) scripts/drivers.sh
 	@./scripts/drivers.sh
 	@touch $@
 
+$(BENCH): $(STAMP)
+	@$(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --editable '.[bench]'
+	@touch $@
+
 demo: setup ## train two schedules side by side and write report.html (about ten minutes)
 	@out="$(OUT)"; n=1; \
 	while [ -z "$$out" ] || { [ -z "$(OUT)" ] && [ -e "$$out" ]; }; do out=runs/demo-$$n; n=$$((n + 1)); done; \
@@ -42,7 +47,7 @@ test-slow: $(DRIVERS) ## run the slow tests, one at a time: killed processes, ar
 
 BENCHES := update act sample simulate study
 
-bench: setup ## measure speed against its floors and write the tables of benchmarks/README.md (below 15 minutes)
+bench: $(BENCH) ## measure speed against its floors and write the tables of benchmarks/README.md (below 15 minutes)
 	@for name in $(BENCHES); do echo "bench_$$name"; $(VENV)/bin/python benchmarks/bench_$$name.py || exit 1; done
 	$(VENV)/bin/python benchmarks/common.py
 

@@ -33,7 +33,7 @@ from bench_sample import build_filled
 from bench_update import count_operations
 
 from offbeat import checkpoint
-from offbeat.build import build_batch, build_env, build_policy, keeps_frames
+from offbeat.build import build_batch, build_env, build_policy, keeps_frames, resolve_compute
 from offbeat.config import RunConfig, make_config
 from offbeat.env import RealTimeEnv
 from offbeat.replay import FrameReplay
@@ -161,7 +161,7 @@ def measure_learning(config: RunConfig) -> dict[str, Any]:
 def measure_floors(config: RunConfig, learning: dict[str, Any]) -> dict[str, float]:
     """The least time (ms) of each part that has one."""
     peaks = common.measure_peaks(1)
-    low = common.measure_peaks(1, torch.bfloat16)  # updates may multiply in either
+    of_update = common.measure_peaks(1, getattr(torch, config.compute.precision))
     env = build_env(config, VirtualClock(load_profile("zero"), 0), 0)
     env.reset(seed=0)
     world, camera = env._rig._world, env._rig.camera
@@ -180,7 +180,7 @@ def measure_floors(config: RunConfig, learning: dict[str, Any]) -> dict[str, flo
     batch = build_batch(config, keeps_frames(config))
     sampled = sum(getattr(batch, field.name).nbytes for field in fields(batch))
     return {
-        "update (torch)": 1e3 * count_operations(config) / max(peaks.flops, low.flops) * learning["updates_a_cycle"],
+        "update (torch)": 1e3 * count_operations(config) / of_update.flops * learning["updates_a_cycle"],
         "act (torch)": act_floor_ms(config, peaks),
         "physics (MuJoCo)": 1e3 * step_s * learning["steps_a_cycle"],
         "rays (MuJoCo)": 1e3 * ray_s * learning["rays_a_cycle"],
@@ -239,6 +239,7 @@ def main() -> None:
     common.OUT.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     config = make_config(arguments.setting, "cpu", minutes=arguments.minutes, warmup_s=30.0)
+    config = resolve_compute(config, load_profile("zero"))
     growth, dry = measure_growth(config), measure_dry()
     learning = measure_learning(config)
     floors, cycle_ms = measure_floors(config, learning), learning["cycle_ms"]

@@ -116,18 +116,15 @@ def count_operations(config: RunConfig) -> float:
     return (5 * encoder - first) + 6 * critics + 4 * actor
 
 
-def measure_peak(threads: int) -> dict[str, float]:
-    """Operations a second of a large matrix product in both precisions."""
+def measure_peak(threads: int, precision: str) -> float:
+    """Operations a second of a large matrix product in a precision that the processor multiplies."""
     torch.set_num_threads(threads)
-    peaks = {}
-    for name, precision in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        a, took_s = torch.randn(2048, 2048).to(precision), []
-        for _ in range(6):
-            begin_s = time.perf_counter()
-            a @ a
-            took_s.append(time.perf_counter() - begin_s)
-        peaks[name] = 2 * 2048**3 / min(took_s)
-    return peaks
+    a, took_s = torch.randn(2048, 2048).to(getattr(torch, precision)), []
+    for _ in range(6):
+        begin_s = time.perf_counter()
+        a @ a
+        took_s.append(time.perf_counter() - begin_s)
+    return 2 * 2048**3 / min(took_s)
 
 
 def summarise(took_ms: list[float]) -> dict[str, float]:
@@ -138,7 +135,7 @@ def summarise(took_ms: list[float]) -> dict[str, float]:
 
 def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row for each scale."""
-    peaks, rows = measure_peak(threads), []
+    peak, rows = measure_peak(threads, make_run("cpu", "ours").compute.precision), []
     for scale in SCALES:
         took_ms: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
@@ -146,7 +143,7 @@ def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
                 own += run_child(scale, way, threads, seconds / rounds)
         ways = {way: summarise(own) for way, own in took_ms.items()}
         ours, config = ways["ours"]["median_ms"], make_run(scale, "ours")
-        floor_ms = 1e3 * count_operations(config) / peaks[config.compute.precision]
+        floor_ms = 1e3 * count_operations(config) / peak
         rows.append(
             {
                 "scale": f"{scale}, batch {config.sac.batch_size}",
