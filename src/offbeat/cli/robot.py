@@ -112,12 +112,12 @@ class RobotHome:
 
 
 def limits_table(config: RunConfig, joint_rad: FloatArray) -> Table:
-    """Where each joint is, where the task lets it go, and the arm's own limits."""
+    """Where each joint is, where the task lets it go, and the limits of the model (an FR3 is driven by a Panda's)."""
     from offbeat.robots.models import MODELS
 
     arm, (lower, upper) = MODELS[config.env.robot], _bounds(config)
     table = Table("joint", title=f"{config.hardware.driver or 'simulated'}, {config.env.robot}", title_justify="left")
-    for heading in ("is at", "task's bounds", "arm's range", "fastest", "acceleration"):
+    for heading in ("is at", "task's bounds", f"{config.env.robot}'s range", "fastest", "acceleration"):
         table.add_column(heading, justify="right")
     for joint, angle in enumerate(np.degrees(joint_rad)):
         inside = lower[joint] <= joint_rad[joint] <= upper[joint]
