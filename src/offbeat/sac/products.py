@@ -39,7 +39,7 @@ def convolve(maps: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], 
     """Convolution without padding, and a ReLU after it when `relu`; shapes as of torch's convolutions."""
     if _rounds(maps):
         return convolve(maps.float(), weight.float(), bias.float(), stride, relu).to(maps.dtype)
-    if _JOINED and relu and maps.device.type == "cpu":
+    if _JOINED and relu and maps.device.type == "cpu" and maps.dtype in _MASK_DTYPE:
         result: Tensor = _ConvolveRelu.apply(maps, weight, bias, tuple(stride))
         return result
     plain = (functional.conv2d if len(stride) == 2 else functional.conv3d)(maps, weight, bias, stride)
