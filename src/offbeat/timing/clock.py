@@ -11,6 +11,7 @@ Under the virtual clock one process plays the robot's time: a stage costs what t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
@@ -28,6 +29,7 @@ WAKE_S = 0.001
 """A wake-up up to this late (s) is no missed deadline; on a machine at rest it is a microsecond."""
 
 _CHUNK = 1024  # costs drawn at once
+_NEVER_S = math.inf  # when an idle worker ends
 _STREAM_KEY = 0xC10C  # keeps the clock's random streams apart from every other use of the run's seed
 
 
@@ -173,7 +175,7 @@ class _Seat:
     def __init__(self, worker: Worker) -> None:
         self.worker = worker
         self.begin_s = 0.0
-        self.end_s = np.inf
+        self.end_s = _NEVER_S
 
 
 class VirtualClock:
@@ -234,7 +236,7 @@ class VirtualClock:
             "paused": self.paused,
             "costs": {stage.value: costs.state_dict() for stage, costs in self._costs.items()},
             "running": {
-                seat.worker.stage.value: [seat.begin_s, seat.end_s] for seat in self._seats if seat.end_s < np.inf
+                seat.worker.stage.value: [seat.begin_s, seat.end_s] for seat in self._seats if seat.end_s < _NEVER_S
             },
         }
 
@@ -254,7 +256,7 @@ class VirtualClock:
         for stage, costs in self._costs.items():
             costs.load_state_dict(state["costs"][stage.value])
         for seat in self._seats:
-            seat.begin_s, seat.end_s = running.get(seat.worker.stage.value, (0.0, np.inf))
+            seat.begin_s, seat.end_s = running.get(seat.worker.stage.value, (0.0, _NEVER_S))
 
     def _charge(self, stage: Stage) -> None:
         begin_s = self._now_s
@@ -267,27 +269,31 @@ class VirtualClock:
         seats = self._seats
         if seats:
             self._start_ready()
-            while (seat := min(seats, key=_end_s)).end_s <= target_s:  # the first of equals: seats are in stage order
+            while (seat := self._first_to_end()).end_s <= target_s:
                 self._now_s = seat.end_s
                 self._finish(seat)
                 self._start_ready()
         self._now_s = target_s
 
+    def _first_to_end(self) -> _Seat:
+        """The first of equals: seats are in stage order."""
+        first = self._seats[0]
+        for seat in self._seats:
+            if seat.end_s < first.end_s:
+                first = seat
+        return first
+
     def _start_ready(self) -> None:
         if self.paused:
             return
         for seat in self._seats:
-            if seat.end_s == np.inf and seat.worker.ready():
+            if seat.end_s == _NEVER_S and seat.worker.ready():
                 seat.worker.start()
                 seat.begin_s = self._now_s
                 seat.end_s = self._now_s + self._costs[seat.worker.stage].next()
 
     def _finish(self, seat: _Seat) -> None:
-        begin_s, end_s, seat.end_s = seat.begin_s, seat.end_s, np.inf
+        begin_s, end_s, seat.end_s = seat.begin_s, seat.end_s, _NEVER_S
         seat.worker.finish()
         if self._on_stage is not None:
             self._on_stage(seat.worker.stage, begin_s, end_s)
-
-
-def _end_s(seat: _Seat) -> float:
-    return seat.end_s

@@ -26,6 +26,8 @@ class Stage(Enum):
     SAMPLE = "sample"
     UPDATE = "update"
 
+    __hash__ = object.__hash__  # Enum's own runs in Python, millions of times in a dry run
+
 
 QUEUE_UPDATE_MEAN_S = {"paper-highres-queue": 0.158, "paper-base-queue": 0.064}
 """Mean time of an update in the paper's asynchronous runs (s), whose minibatches crossed a queue, by profile.
