@@ -215,6 +215,7 @@ def _make_torch_deterministic() -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    torch.use_deterministic_algorithms(True)
+    # As torch.use_deterministic_algorithms does, which loads the compiler of torch for it and takes seconds.
+    torch.set_deterministic_debug_mode("error")
     # Nothing reads it, and filling it costs a seventh of an update.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
