@@ -177,7 +177,7 @@ class _VirtualSession:
     def __init__(self, config: RunConfig, profile: TimingProfile, directory: Path) -> None:
         self._config, self._profile, self._directory = config, profile, directory
         self.log = Ledger(directory, config.env.cycle_s)
-        _make_torch_deterministic()
+        _make_torch_deterministic(config.compute.compile == "on")
         self._parts: Parts = build_parts(config, profile, self.log, memory_map(directory / REPLAY))
 
     def begin(self) -> None:
@@ -211,11 +211,13 @@ class _VirtualSession:
         return {"profile": self._profile.name}
 
 
-def _make_torch_deterministic() -> None:
+def _make_torch_deterministic(compiles: bool = False) -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    # As torch.use_deterministic_algorithms does, which loads the compiler of torch for it and takes seconds.
-    torch.set_deterministic_debug_mode("error")
+    if compiles:
+        torch.use_deterministic_algorithms(True)
+    else:  # the same but for the compiler, which the other loads, in seconds
+        torch.set_deterministic_debug_mode("error")
     # Nothing reads it, and filling it costs a seventh of an update.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
