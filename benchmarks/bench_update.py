@@ -116,17 +116,6 @@ def count_operations(config: RunConfig) -> float:
     return (5 * encoder - first) + 6 * critics + 4 * actor
 
 
-def measure_peak(threads: int, precision: str) -> float:
-    """Operations a second of a large matrix product in a precision that the processor multiplies."""
-    torch.set_num_threads(threads)
-    a, took_s = torch.randn(2048, 2048).to(getattr(torch, precision)), []
-    for _ in range(6):
-        begin_s = time.perf_counter()
-        a @ a
-        took_s.append(time.perf_counter() - begin_s)
-    return 2 * 2048**3 / min(took_s)
-
-
 def summarise(took_ms: list[float]) -> dict[str, float]:
     """Median and quartiles (ms)."""
     low, median, high = statistics.quantiles(took_ms, n=4)
@@ -135,7 +124,8 @@ def summarise(took_ms: list[float]) -> dict[str, float]:
 
 def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row for each scale."""
-    peak, rows = measure_peak(threads, make_run("cpu", "ours").compute.precision), []
+    precision = getattr(torch, make_run("cpu", "ours").compute.precision)
+    peaks, rows = common.measure_peaks(threads, precision), []
     for scale in SCALES:
         took_ms: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
@@ -143,7 +133,7 @@ def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
                 own += run_child(scale, way, threads, seconds / rounds)
         ways = {way: summarise(own) for way, own in took_ms.items()}
         ours, config = ways["ours"]["median_ms"], make_run(scale, "ours")
-        floor_ms = 1e3 * count_operations(config) / peak
+        floor_ms = 1e3 * peaks.floor_s(count_operations(config), 0)
         rows.append(
             {
                 "scale": f"{scale}, batch {config.sac.batch_size}",

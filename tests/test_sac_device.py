@@ -61,10 +61,9 @@ def batches(steps: int = 1) -> tuple[Batch, Batch]:
 
 
 @pytest.fixture(params=[True, False], ids=["in place", "copied"])
-def in_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+def in_place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Learners that have the frames of a replay read them there, or keep a copy as on a GPU."""
     monkeypatch.setattr(learning, "DeviceFrames", partial(DeviceFrames, in_place=request.param))
-    return bool(request.param)
 
 
 @pytest.mark.parametrize("return_steps", [1, 3])
@@ -275,7 +274,7 @@ def test_without_a_gpu_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> Non
     assert not pin(Batch.empty(2, 1, 16, 16))
 
 
-def tiny(resident: Literal["auto", "on", "off"], **changes: Any) -> RunConfig:
+def tiny(resident: Literal["on", "off"], **changes: Any) -> RunConfig:
     """Four episodes of ten cycles, learning from the second one on; the replay wraps."""
     config = make_config("async-base", "cpu")
     values: dict[str, Any] = {

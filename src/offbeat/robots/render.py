@@ -79,6 +79,7 @@ class RayRenderer:
         self._sites = [model.site("hook").id, model.site("knot").id]
         count = height * width
         self._numbers = np.arange(count).reshape(height, width)
+        self._outermost = self._numbers[:: height - 1, :: width - 1].ravel()
         self._geom, self._distance, self._normal = np.zeros(count, np.int32), np.zeros(count), np.zeros(3 * count)
         self._rays, self._places = np.zeros((3, count)), np.zeros((2, count))
         # Colours by number: first every texel of the table, then nothing, then one a geom.
@@ -121,7 +122,7 @@ class RayRenderer:
         shade = _shade(self._rays[2])
         for channel in range(3):
             np.multiply(colors[:, channel], shade, out=pixels[:, channel], casting="unsafe")
-        within, corners = half[:2, None] - _BORDER_M, self._numbers[:: self._height - 1, :: self._width - 1].ravel()
+        within, corners = half[:2, None] - _BORDER_M, self._outermost
         # What the image's corners span on the table holds all that is seen between them.
         if distance[corners].min() > 0 and (np.abs(places[:, corners] - centre[:2, None]) < within).all():
             return self._numbers[hidden].ravel()

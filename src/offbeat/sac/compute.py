@@ -59,6 +59,6 @@ def has_compiler() -> bool:
 
 
 def multiplies_bfloat16() -> bool:
-    """Whether the processor has instructions for bfloat16; without, products are made in float32 and rounded."""
+    """Whether the processor has instructions for bfloat16; without them it is no faster than float32."""
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

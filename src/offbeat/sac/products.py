@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 _JOINED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-_MULTIPLIES_BFLOAT16 = _JOINED and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+_TAKES_BFLOAT16 = _JOINED and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 _MASK_DTYPE = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
 def _rounds(numbers: Tensor) -> bool:
     """Whether products of these are made in float32 and rounded."""
-    return numbers.dtype == torch.bfloat16 and numbers.device.type == "cpu" and not _MULTIPLIES_BFLOAT16
+    return numbers.dtype == torch.bfloat16 and numbers.device.type == "cpu" and not _TAKES_BFLOAT16
 
 
 def affine(bias: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
