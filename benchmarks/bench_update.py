@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import common
@@ -192,6 +193,8 @@ def main() -> None:
         scale, way = arguments.child
         print(json.dumps(time_updates(scale, way, arguments.threads[0], arguments.seconds)))
         return
+    if find_spec("stable_baselines3") is None:
+        parser.error('Stable-Baselines3 is not installed, with which updates are compared: pip install -e ".[bench]".')
     rows = [row for n in dict.fromkeys(arguments.threads) for row in measure(n, arguments.seconds, arguments.rounds)]
     common.save("update", make_table(rows), {"rows": rows}, NOTES)
 

@@ -191,7 +191,8 @@ class _VirtualSession:
             raise
         except (OffbeatError, KeyError, ValueError, TypeError, IndexError) as error:
             raise RunError(
-                f"The run in {self._directory} cannot go on, its checkpoint does not fit ({error})."
+                f"The run in {self._directory} cannot go on, its checkpoint does not fit ({error}): it or the replay "
+                "is damaged or of another version of offbeat. Train anew, into another --out."
             ) from error
 
     def run(self, start_episode: int, after_episode: AfterEpisode) -> None:
