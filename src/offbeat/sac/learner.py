@@ -16,7 +16,6 @@ On a GPU an update is one recorded graph; what the CPU wants of it, metrics and 
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from offbeat.config import ComputeConfig, EnvConfig, SACConfig
 from offbeat.errors import RunError
+from offbeat.sac.adam import Adam
 from offbeat.sac.augment import crop_stacks, draw_offsets
 from offbeat.sac.compute import resolve
 from offbeat.sac.device import BatchTensors, following, host_copy, make_step, make_stream
@@ -88,15 +88,8 @@ class Learner:
         self._online = initial_weights(layout, seed).to(self._device).requires_grad_()
         self._target = self._online.detach()[: count(layout.critics, layout.encoder)].clone()
         self._log_temperature = torch.tensor(config.initial_temperature, device=self._device).log().requires_grad_()
-        self._optimizer = torch.optim.Adam(
-            [
-                {"params": [self._online], "betas": config.betas},
-                {"params": [self._log_temperature], "betas": config.temperature_betas},
-            ],
-            lr=config.learning_rate,
-            fused=True,
-            capturable=on_gpu and compute.cuda_graph,
-        )
+        self._adam = Adam(self._online, config.learning_rate, config.betas)
+        self._adam_of_temperature = Adam(self._log_temperature, config.learning_rate, config.temperature_betas)
         # A view that stays valid, because every step writes in place.
         self._acting = self._online.detach()[count(layout.critics) :]
         self._updates = 0
@@ -134,9 +127,9 @@ class Learner:
         offsets = [draw_offsets(crop, size, self._generator) for _ in range(2)]
         noise = torch.randn((2, *inputs.action.shape), generator=self._generator, device=self._device)
         loss, metrics = self._losses(*inputs.images(), *offsets, *noise)
-        loss.backward()
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)  # so that a recording begins without gradients, and keeps none
+        gradient, of_temperature = torch.autograd.grad(loss, (self._online, self._log_temperature))
+        self._adam.step(gradient)
+        self._adam_of_temperature.step(of_temperature)
         self._target.lerp_(self._online.detach()[: self._target.numel()], self._config.polyak)
         self._metrics.copy_(metrics)
 
@@ -189,14 +182,12 @@ class Learner:
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next update depends on, as copies on the CPU: tensors and plain numbers."""
-        optimizer = copy.deepcopy(self._optimizer.state_dict())
-        for numbers in optimizer["state"].values():
-            numbers.update({name: value.cpu() for name, value in numbers.items()})
         return {
             "online": self._online.detach().cpu().clone(),
             "target": self._target.cpu().clone(),
             "log_temperature": self._log_temperature.detach().cpu().clone(),
-            "optimizer": optimizer,
+            "adam": self._adam.state_dict(),
+            "adam_of_temperature": self._adam_of_temperature.state_dict(),
             "generator": self._generator.get_state(),
             "policy": self.policy.state_dict(),
             "updates": self._updates,
@@ -215,15 +206,14 @@ class Learner:
                             f"this one {own.numel()}: resume with the configuration it was saved with."
                         )
                     own.copy_(state[name])
-            # Its groups say how Adam is computed, which is this learner's own.
-            own_groups = {"param_groups": self._optimizer.state_dict()["param_groups"]}
-            self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]) | own_groups)
+            self._adam.load_state_dict(state["adam"])
+            self._adam_of_temperature.load_state_dict(state["adam_of_temperature"])
             self._generator.set_state(state["generator"])
             self.policy.load_state_dict(state["policy"])
             self._updates = int(state["updates"])
             self._metrics.copy_(state["metrics"])
             self._inputs.forget()
-            # Adam's state is in new memory, which a recording does not know.
+            # A recording need not know what was loaded under it.
             self._step = make_step(self._eager_step, self._generator, self._graph_stream)
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(f"The saved learner is damaged or incomplete ({error!r}).") from error
