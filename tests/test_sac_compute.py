@@ -9,9 +9,9 @@ from torch.nn import functional
 from offbeat.build import _frames_bytes, build_replay, keeps_frames
 from offbeat.config import ComputeConfig, RunConfig, make_config
 from offbeat.errors import ConfigError
-from offbeat.sac import compute, products
+from offbeat.sac import compute, convolution
 from offbeat.sac.compute import resolve
-from offbeat.sac.products import affine, convolve
+from offbeat.sac.convolution import convolve
 
 
 def test_auto_becomes_what_the_machine_has_and_a_profile_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,21 +53,10 @@ def test_convolution_and_relu_in_one_equal_the_two_apart(precision: torch.dtype,
     apart = plain(maps, weight, bias, stride).relu()
     joined = convolve(maps, weight, bias, stride, relu=True)
     assert torch.equal(apart, joined) and (joined == 0).any()
-    if precision == torch.bfloat16 and not products._TAKES_BFLOAT16:
+    if precision == torch.bfloat16 and not convolution._TAKES_BFLOAT16:
         # Torch's own gradients round every partial sum then.
         apart = plain(maps.float(), weight.float(), bias.float(), stride).relu()
     assert_gradients_close(joined, apart, (maps, weight, bias))
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("twins", [(), (2,)])
-def test_a_layer_is_its_products_in_float32_rounded(precision: torch.dtype, twins: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    inputs, weight = leaf(generator, precision, *twins, 5, 40), leaf(generator, precision, *twins, 40, 7)
-    bias = leaf(generator, precision, *twins, 1, 7) if twins else leaf(generator, precision, 7)
-    reference, result = bias.float() + inputs.float() @ weight.float(), affine(bias, inputs, weight)
-    torch.testing.assert_close(result, reference.to(precision))
-    assert_gradients_close(result, reference, (inputs, weight, bias))
 
 
 @pytest.mark.parametrize(("free_gb", "resident"), [(7.3, "on"), (7.1, "off"), (0.0, "off")])

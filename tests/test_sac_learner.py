@@ -176,7 +176,7 @@ def reference_gradient(sac: SACConfig, batch: Batch, seed: int) -> tuple[torch.T
 
 
 def test_bfloat16_stays_close_to_float32_over_a_hundred_updates() -> None:
-    """The same state, batches and random numbers; the bounds are about twice what was seen."""
+    """The same state, batches and random numbers; the bounds are about four times what was seen."""
     plain, fast = (
         Learner(SAC, ENV, seed=0, compute=ComputeConfig(device="cpu", precision=precision))
         for precision in ("float32", "bfloat16")
@@ -185,8 +185,8 @@ def test_bfloat16_stays_close_to_float32_over_a_hundred_updates() -> None:
     losses = np.array([[list(x.update(random_batch(step)).values()) for x in (plain, fast)] for step in range(100)])
     one, two = (x.state_dict()["online"] for x in (plain, fast))
     error, scale = np.abs(losses[:, 0] - losses[:, 1]), np.abs(losses[:, 0])
-    assert np.median(error / scale, axis=0).max() < 0.02
-    assert float((one - two).norm() / (one - start).norm()) < 0.25
+    assert np.median(error / scale, axis=0).max() < 8e-4
+    assert float((one - two).norm() / (one - start).norm()) < 0.1
     assert not torch.equal(one, two)
 
 

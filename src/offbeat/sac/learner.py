@@ -9,7 +9,7 @@ Three encoder passes an update, where separate losses would take five:
 The three losses touch disjoint parts of the weights (Eq. 1 critics and encoder, Eq. 2 the actor, and the temperature),
 so their sum is differentiated in one backward pass, and the actor sees the critics as they were before this step.
 
-What is multiplied most, convolutions and hidden layers, may be bfloat16; weights, optimizer and losses are float32.
+The convolutions may be computed in bfloat16; all else is float32.
 
 On a GPU an update is one recorded graph; what the CPU wants of it, metrics and acting weights, is waited for once.
 """
@@ -47,6 +47,7 @@ from offbeat.sac.networks import (
     lower,
     make_generator,
     proprioception_scale,
+    unpack,
 )
 from offbeat.sac.policy import Policy
 from offbeat.types import Batch, ImageArray
@@ -142,8 +143,9 @@ class Learner:
         (B, N) standard normal, of the two actions.
         """
         config, layout, given, strides = self._config, self._layout, self._inputs, self._config.strides
-        critics, encoder, actor = lower(self._online, self._precision, layout.critics, layout.encoder, layout.actor)
-        target_critics, target_encoder = lower(self._target, self._precision, layout.critics, layout.encoder)
+        critics, encoder, actor = unpack(self._online, layout.critics, layout.encoder, layout.actor)
+        target_critics, target_encoder = unpack(self._target, layout.critics, layout.encoder)
+        encoder, target_encoder = lower(encoder, self._precision), lower(target_encoder, self._precision)
         state = (given.proprioception - self._offset) * self._factor
         next_state = (given.next_proprioception - self._offset) * self._factor
         temperature = self._log_temperature.detach().exp()

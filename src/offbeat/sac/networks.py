@@ -27,7 +27,7 @@ from torch.nn import init
 from offbeat.config import EnvConfig, SACConfig
 from offbeat.errors import ConfigError
 from offbeat.sac.augment import Crop, make_crop
-from offbeat.sac.products import affine, convolve
+from offbeat.sac.convolution import convolve
 
 Shape = tuple[int, ...]
 LayerShapes = tuple[tuple[Shape, Shape], ...]
@@ -38,8 +38,6 @@ KERNEL = 3
 
 TWINS = 2
 """Critics, evaluated in one batched pass."""
-
-_CONVOLUTION_DIM = 5  # of a first convolution's weights; no other layer's have as many
 
 _LOG = logging.getLogger(__name__)
 
@@ -152,21 +150,13 @@ def make_generator(seed: int, stream: str, device: torch.device | str = "cpu") -
     return torch.Generator(device).manual_seed(int(words[0]) << 31 | int(words[1]) >> 1)
 
 
-def lower(flat: Tensor, precision: torch.dtype, *parts: LayerShapes) -> tuple[Layers, ...]:
-    """`unpack`, with what is multiplied most in a lower precision.
+def lower(encoder: Layers, precision: torch.dtype) -> Layers:
+    """The convolutions of an encoder in a lower precision, all but two, where eight bits would be seen.
 
-    The flat vector is converted at once. Three layers stay as they are, where eight bits would be seen: a
-    last convolution, whose maps are exponents of a softmax, a last linear layer, whose sums are values and
-    log-densities, and a first convolution, which `encode` scales before converting it.
+    The last one's maps are exponents of a softmax, and the first one `encode` scales before converting it.
     """
-    full = unpack(flat, *parts)
-    if precision == flat.dtype:
-        return full
-    low = unpack(flat.to(precision), *parts)
-    return tuple(
-        (*whole[:1], *part[1:-1], *whole[1:][-1:]) if whole[0][0].dim() == _CONVOLUTION_DIM else (*part[:-1], whole[-1])
-        for whole, part in zip(full, low, strict=True)
-    )
+    first, between, last = encoder[:1], encoder[1:-1], encoder[1:][-1:]
+    return *first, *((weight.to(precision), bias.to(precision)) for weight, bias in between), *last
 
 
 def detach(layers: Layers) -> Layers:
@@ -233,17 +223,17 @@ def act_distribution(layers: Layers, inputs: Tensor, log_std_min: float, log_std
     """
     hidden = inputs
     for weight, bias in layers[:-1]:
-        hidden = affine(bias, hidden.to(weight.dtype), weight).relu_()
+        hidden = torch.addmm(bias, hidden, weight).relu_()
     weight, bias = layers[-1]
-    mean, raw = affine(bias, hidden.to(weight.dtype), weight).chunk(2, -1)
+    mean, raw = torch.addmm(bias, hidden, weight).chunk(2, -1)
     return mean, log_std_min + 0.5 * (log_std_max - log_std_min) * (raw.tanh() + 1)
 
 
 def action_values(layers: Layers, inputs: Tensor, action: Tensor) -> Tensor:
     """Both critics in one batched pass: inputs (B, F + 3 N) and actions (B, N) to values (2, B)."""
-    hidden = torch.cat((inputs, action), -1).to(layers[0][0].dtype).expand(TWINS, -1, -1)
+    hidden = torch.cat((inputs, action), -1).expand(TWINS, -1, -1)
     for weight, bias in layers[:-1]:
-        hidden = affine(bias, hidden.to(weight.dtype), weight).relu_()
+        hidden = torch.baddbmm(bias, hidden, weight).relu_()
     weight, bias = layers[-1]
     # One number out: a product with a matrix of one column is several times slower.
-    return (hidden.to(weight.dtype) * weight.mT).sum(-1) + bias.squeeze(-1)
+    return (hidden * weight.mT).sum(-1) + bias.squeeze(-1)

@@ -1,8 +1,7 @@
-"""What an update multiplies: convolutions and products of matrices.
+"""A convolution and its ReLU as one operation of oneDNN, forwards and backwards, where torch has oneDNN.
 
-A convolution and its ReLU are one operation of oneDNN, forwards and backwards, where torch has oneDNN. Torch joins the
-two only in compiled graphs. Apart, the ReLU reads and writes every map once more, and in bfloat16 it takes three times
-as long as in float32.
+Torch joins the two only in compiled graphs. Apart, the ReLU reads and writes every map once more, and in bfloat16 it
+takes three times as long as in float32.
 
 A CPU without instructions for bfloat16 multiplies its numbers in float32 and rounds the sums, as those instructions do:
 the same results but for the order of sums, several times as fast as torch, which then has no fast ways.
@@ -22,22 +21,9 @@ _TAKES_BFLOAT16 = _JOINED and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 _MASK_DTYPE = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 
 
-def _rounds(numbers: Tensor) -> bool:
-    """Whether products of these are made in float32 and rounded."""
-    return numbers.dtype == torch.bfloat16 and numbers.device.type == "cpu" and not _TAKES_BFLOAT16
-
-
-def affine(bias: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
-    """bias + inputs weight, in the precision of the weight: (B, a) and (a, b) to (B, b), or the same for both twins."""
-    add = torch.addmm if weight.dim() == 2 else torch.baddbmm
-    if _rounds(weight):
-        return add(bias.float(), inputs.float(), weight.float()).to(weight.dtype)
-    return add(bias, inputs, weight)
-
-
 def convolve(maps: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], relu: bool) -> Tensor:
     """Convolution without padding, and a ReLU after it when `relu`; shapes as of torch's convolutions."""
-    if _rounds(maps):
+    if maps.dtype == torch.bfloat16 and maps.device.type == "cpu" and not _TAKES_BFLOAT16:
         return convolve(maps.float(), weight.float(), bias.float(), stride, relu).to(maps.dtype)
     if _JOINED and relu and maps.device.type == "cpu" and maps.dtype in _MASK_DTYPE:
         result: Tensor = _ConvolveRelu.apply(maps, weight, bias, tuple(stride))
