@@ -1,7 +1,7 @@
 """A convolution and its ReLU as one operation of oneDNN, forwards and backwards, where torch has oneDNN.
 
-Torch joins the two only in compiled graphs. Apart, the ReLU reads and writes every map once more, and in bfloat16 it
-takes three times as long as in float32.
+Torch joins the two only in compiled graphs. Apart, the ReLU reads and writes every map once more, which costs nothing
+where they fit into the caches.
 
 A CPU without instructions for bfloat16 multiplies its numbers in float32 and rounds the sums, as those instructions do:
 the same results but for the order of sums, several times as fast as torch, which then has no fast ways.
@@ -18,14 +18,15 @@ from torch.nn import functional
 
 _JOINED = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 _TAKES_BFLOAT16 = _JOINED and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-_MASK_DTYPE = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
+_DTYPES = (torch.float32, torch.bfloat16)
+_LARGE = 1 << 22  # numbers that a cache does not hold
 
 
 def convolve(maps: Tensor, weight: Tensor, bias: Tensor, stride: Sequence[int], relu: bool) -> Tensor:
     """Convolution without padding, and a ReLU after it when `relu`; shapes as of torch's convolutions."""
     if maps.dtype == torch.bfloat16 and maps.device.type == "cpu" and not _TAKES_BFLOAT16:
         return convolve(maps.float(), weight.float(), bias.float(), stride, relu).to(maps.dtype)
-    if _JOINED and relu and maps.device.type == "cpu" and maps.dtype in _MASK_DTYPE:
+    if _JOINED and relu and maps.device.type == "cpu" and maps.dtype in _DTYPES and maps.numel() >= _LARGE:
         result: Tensor = _ConvolveRelu.apply(maps, weight, bias, tuple(stride))
         return result
     plain = (functional.conv2d if len(stride) == 2 else functional.conv3d)(maps, weight, bias, stride)
@@ -45,11 +46,7 @@ class _ConvolveRelu(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
         maps, weight, result = ctx.saved_tensors
         stride, (gradient,) = ctx.stride, gradients
-        # Where the result is positive its bits, read as a whole number, are above 0, and where not they are 0: minus
-        # that number, shifted until only its sign is left, is a mask of ones or of zeros.
-        bits = _MASK_DTYPE[result.dtype]
-        mask = result.view(bits).neg().bitwise_right_shift_(8 * result.element_size() - 1)
-        passed = mask.bitwise_and_(gradient.view(bits)).view(result.dtype)
+        passed = torch.ops.aten.threshold_backward(gradient, result, 0)
         none, ones = [0] * len(stride), [1] * len(stride)
         wanted = [ctx.needs_input_grad[0], True, True]
         of_maps, of_weight, of_bias = torch.ops.aten.convolution_backward(
