@@ -46,10 +46,11 @@ def libfranka(panda: Served) -> Iterator[Any]:
     from panda_py import libfranka
 
     panda.inject("release")
-    robot = libfranka.Robot(panda.host, libfranka.RealtimeConfig.kIgnore)
-    robot.automatic_error_recovery()
-    yield robot
-    await_true(lambda: stands(panda))
+    with keep_scheduler():
+        robot = libfranka.Robot(panda.host, libfranka.RealtimeConfig.kIgnore)
+        robot.automatic_error_recovery()
+        yield robot
+        await_true(lambda: stands(panda))
 
 
 @pytest.fixture

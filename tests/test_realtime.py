@@ -26,7 +26,6 @@ print(json.dumps([attempts, sorted(os.sched_getaffinity(0)), os.waitstatus_to_ex
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
 def run_ordinary(code: str) -> subprocess.CompletedProcess[str]:
     """Run code in a process that begins as an ordinary one, whatever an earlier test made of this one."""
     if hasattr(os, "SCHED_OTHER"):
@@ -34,6 +33,7 @@ def run_ordinary(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
 def test_whatever_is_refused_the_process_goes_on_and_says_so() -> None:
     result = run_ordinary(ASK)
     assert result.returncode == 0, result.stderr
@@ -98,11 +98,27 @@ def test_short_slices_are_asked_for_and_a_refusal_stops_nothing(monkeypatch: pyt
     ask = "import os; from offbeat.timing import realtime as r; "
     ask += "print(r.take_short_slices(), os.sched_getscheduler(0), os.nice(0))"
     result = subprocess.run(["nice", "-n", "3", sys.executable, "-c", ask], capture_output=True, text=True, timeout=60)
-    assert result.stdout.split()[1:] == [str(os.SCHED_OTHER), "3"], (
-        result.stderr
-    )  # nothing else about the thread changes
+    # Nothing else about the thread changes.
+    assert result.stdout.split()[1:] == [str(os.SCHED_OTHER), "3"], result.stderr
     monkeypatch.setattr(realtime.platform, "machine", lambda: "pdp11")
     assert not realtime.take_short_slices()
+
+
+SLICES_OF_ONE_WITH_PRIORITY = """
+import os
+from offbeat.timing.realtime import raise_priority, take_short_slices
+granted, before = raise_priority(60).granted, os.sched_getscheduler(0)
+print(granted, take_short_slices(), os.sched_getscheduler(0) == before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_RESET_ON_FORK"), reason="needs Linux")
+def test_a_thread_with_priority_keeps_it_and_takes_no_slices() -> None:
+    """As where a run is started with chrt."""
+    result = run_ordinary(SLICES_OF_ONE_WITH_PRIORITY)
+    granted, taken, kept = result.stdout.split()
+    assert kept == "True", result.stderr
+    assert granted == "False" or taken == "False"
 
 
 def refuse(*_: object) -> None:

@@ -124,13 +124,15 @@ def lock_memory() -> Attempt:
 
 
 def take_short_slices() -> bool:
-    """Ask for the shortest time slices for the thread that calls, which nobody needs a right for; False where refused.
+    """Ask for the shortest time slices for the thread that calls, which nobody needs a right for.
+
+    Returns False where that is refused, and for a thread that has real-time priority, which needs none and keeps it.
 
     Linux gives a thread that wakes the processor at once when its slice is shorter than that of whoever has it (from
     6.12 on), where it would let a learner finish some milliseconds of its own first. Source: sched_setattr(2).
     """
     number = _SCHED_SETATTR.get(platform.machine())
-    if sys.platform != "linux" or number is None:
+    if sys.platform != "linux" or number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:
         return False
     size, policy, flags, nice, priority, deadline, period = 48, os.SCHED_OTHER, 0, os.nice(0), 0, 0, 0
     attributes = struct.pack("=IIQiIQQQ", size, policy, flags, nice, priority, _SLICE_NS, deadline, period)
