@@ -25,6 +25,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -52,10 +53,11 @@ LEAST = 3  # updates that count, however long they take
 def make_run(scale: str, way: str) -> RunConfig:
     """The configuration of a scale, computed in one of our ways."""
     setting, size = SCALES[scale]
-    compute = ComputeConfig(device="cpu")
+    config = make_config(setting, scale=size, preset="paper")
+    compute = replace(config.compute, device="cpu")
     if way == "ours-float32":
         compute = ComputeConfig(device="cpu", precision="float32", compile="off", keep_memory=False)
-    return resolve_compute(make_config(setting, scale=size, preset="paper", compute=compute), load_profile("zero"))
+    return resolve_compute(replace(config, compute=compute), load_profile("zero"))
 
 
 def random_batch(config: RunConfig) -> Batch:
@@ -132,8 +134,8 @@ def summarise(took_ms: list[float]) -> dict[str, float]:
 
 def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
     """A row for each scale."""
-    precision = getattr(torch, make_run("cpu", "ours").compute.precision)
-    peaks, of_convolutions = common.measure_peaks(threads), common.measure_peaks(threads, precision)
+    precisions = {"float32", *(make_run(scale, "ours").compute.precision for scale in SCALES)}
+    peaks = {name: common.measure_peaks(threads, getattr(torch, name)) for name in precisions}
     rows = []
     for scale in SCALES:
         took_ms: dict[str, list[float]] = {way: [] for way in WAYS}
@@ -142,7 +144,7 @@ def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
                 own += run_child(scale, way, threads, seconds / rounds)
         ways = {way: summarise(own) for way, own in took_ms.items()}
         ours, config = ways["ours"]["median_ms"], make_run(scale, "ours")
-        floor = floor_ms(config, peaks, of_convolutions)
+        floor = floor_ms(config, peaks["float32"], peaks[config.compute.precision])
         rows.append(
             {
                 "scale": f"{scale}, batch {config.sac.batch_size}",

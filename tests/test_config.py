@@ -24,6 +24,11 @@ def test_the_scale_decides_the_networks_and_their_learning_rate(scale: str, pres
         assert (sac.filters, sac.hidden, sac.learning_rate) == LAYERS[scale]
 
 
+def test_the_small_scale_is_computed_alike_everywhere() -> None:
+    precisions = {scale: make_config(scale=scale).compute.precision for scale in BATCHES}
+    assert precisions == {"paper": "auto", "cpu": "float32"}
+
+
 @pytest.mark.parametrize("scale", ["paper", "cpu"])
 def test_the_papers_preset_holds_its_values_at_any_scale(scale: str) -> None:
     config = make_config("sync-base", scale, "paper")

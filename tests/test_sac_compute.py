@@ -20,6 +20,9 @@ def test_auto_becomes_what_the_machine_has_and_a_profile_measured(monkeypatch: p
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: {"avx512_bf16": has}, raising=False)
         assert resolve(auto) == ComputeConfig(device="cpu", precision=precision, compile="off")  # type: ignore[arg-type]
     assert resolve(auto, {"precision": "bfloat16"}).precision == "bfloat16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert resolve(ComputeConfig()).precision == "float32"  # a GPU keeps up in it
     assert resolve(ComputeConfig(device="cpu", precision="float32"), {"precision": "bfloat16"}).precision == "float32"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fake_studies import TINY, assert_same, contents, make_study, run_here
 
-from offbeat.config import RunConfig
+from offbeat.config import ComputeConfig, RunConfig
 from offbeat.errors import RunError
 from offbeat.run import train
 from offbeat.studies.directory import open_study, sole_study
@@ -118,7 +118,10 @@ def test_the_same_runs_of_another_study_are_copied(tmp_path: Path) -> None:
 
 def test_all_runs_are_computed_as_the_study_began(tmp_path: Path) -> None:
     study = make_study("sequential", seeds=(0,))
-    assert study.settings[0].config.compute.precision == "auto"
+    (setting,) = study.settings
+    setting = replace(setting, config=replace(setting.config, compute=ComputeConfig()))
+    study = replace(study, settings=(setting,))
+    assert setting.config.compute.precision == "auto"
     (begun,) = open_study(study, tmp_path).settings
     assert begun.config.compute.precision in ("float32", "bfloat16")
     path = tmp_path / "study.json"

@@ -183,6 +183,8 @@ def make_config(
         sac = replace(sac, batch_size=batch_size // 4, filters=16, hidden=(256, 256), learning_rate=1e-3, polyak=0.01)
         # Small images keep a map of several places on both axes after fewer strides of two.
         sac = replace(sac, strides=(2, 2, 1, 1) if env.height < 72 else (2, 2, 2, 1))
+        # What every processor can, so that the same runs are made everywhere, and fast enough at this size.
+        run["compute"] = ComputeConfig(precision="float32")
     if preset == "paper":
         env = replace(env, clip_action=True, keep_stack=True, start_inside=False)
         sac = replace(sac, discount_per_s=0.0, bootstrap_timeouts=False, exploration_time_s=0.0, return_span_s=0.0)

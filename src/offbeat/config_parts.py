@@ -214,8 +214,8 @@ class ComputeConfig:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where updates run; auto: on a GPU where there is one. Acting always runs on the CPU."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What convolutions are computed in; weights, linear layers, losses and the optimizer are always float32. auto: as
-    a measured --profile says, else bfloat16 where the processor has instructions for it."""
+    """What convolutions are computed in; weights, linear layers, losses and the optimizer are always float32. The cpu
+    scale's is float32. auto: as a measured --profile says, else bfloat16 on a CPU with instructions for it."""
     compile: Literal["auto", "off", "on"] = "auto"
     """torch.compile of the losses, on a CPU; auto: as a measured --profile says, else off."""
     cuda_graph: bool = True

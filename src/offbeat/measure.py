@@ -61,8 +61,8 @@ def measure_profile(
 def choose_compute(config: RunConfig) -> tuple[RunConfig, dict[str, str]]:
     """Decide `precision` and `compile` where they are `auto`, by the median of a few updates each way.
 
-    Returns the configuration with the fastest way, and what was chosen, by field. A GPU is not asked: bfloat16 and the
-    graph always pay there. Raises: ConfigError.
+    Returns the configuration with the fastest way, and what was chosen, by field. A GPU is not asked: it keeps up in
+    float32, and the graph always pays there. Raises: ConfigError.
     """
     from offbeat.sac.compute import has_compiler, multiplies_bfloat16
 

@@ -32,8 +32,8 @@ def resolve(
         raise ConfigError("compute.device is cuda, but torch finds no GPU here: use --compute.device cpu.")
     precision, compiled = compute.precision, compute.compile
     if precision == "auto":
-        fast = device == "cuda" or multiplies_bfloat16()
-        precision = measured.get("precision", "bfloat16" if fast else "float32")  # type: ignore[assignment]
+        default = "bfloat16" if device == "cpu" and multiplies_bfloat16() else "float32"
+        precision = measured.get("precision", default)  # type: ignore[assignment]
     if compiled == "auto":
         compiled = measured.get("compile", "off")  # type: ignore[assignment]
     if compiled == "on" and not has_compiler():

@@ -39,9 +39,7 @@ def make_named(name: str, scale: str = "cpu", minutes: float | None = None, seed
 
 
 def _make(scale: str, minutes: float, changes: Mapping[str, dict[str, Any]]) -> tuple[StudySetting, ...]:
-    common: dict[str, Any] = {"scale": scale, "minutes": minutes}
-    if scale == "cpu":
-        common["compute.precision"] = "float32"  # what every processor can: one goes on with the runs of another
+    common = {"scale": scale, "minutes": minutes}
     return tuple(StudySetting(name, make_setting(common | own)) for name, own in changes.items())
 
 
