@@ -20,7 +20,6 @@ import argparse
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -47,7 +46,6 @@ NOTES = (
     "cpu scale some 250 operations of a few microseconds each and convolutions of 16 filters, too narrow for the "
     "processor's widest products.",
 )
-LEAST = 2  # updates of a turn that count, however long they take
 
 
 def make_run(scale: str, way: str) -> RunConfig:
@@ -89,7 +87,7 @@ def time_updates(scale: str, way: str, threads: int, seconds: float) -> list[flo
     update, took_ms = make_update(scale, way, threads), []
     update()
     end_s = time.perf_counter() + seconds
-    while len(took_ms) < LEAST or time.perf_counter() < end_s:
+    while not took_ms or time.perf_counter() < end_s:
         begin_s = time.perf_counter()
         update()
         took_ms.append(1e3 * (time.perf_counter() - begin_s))
@@ -127,7 +125,7 @@ def floor_ms(config: RunConfig, peaks: common.Peaks, of_convolutions: common.Pea
 
 def summarise(took_ms: list[float]) -> dict[str, float]:
     """Median and quartiles (ms)."""
-    low, median, high = statistics.quantiles(took_ms, n=4)
+    low, median, high = (float(value) for value in np.percentile(took_ms, (25, 50, 75)))
     return {"median_ms": median, "low_ms": low, "high_ms": high, "updates": len(took_ms)}
 
 
