@@ -77,7 +77,7 @@ def floor_ms(config: RunConfig, peaks: common.Peaks) -> float:
     linear = sum(math.prod(weight) for weight, _ in layout.actor)
     convolutions = sum(math.prod(weight) for weight, _ in layout.encoder)
     image = layout.crop.cropped_height * layout.crop.cropped_width * 3 * config.env.stack
-    return 1e3 * peaks.floor_s(common.encoder_flops(layout) + 2 * linear, 4 * (linear + convolutions) + image)
+    return 1e3 * peaks.floor_s(sum(common.encoder_flops(layout)) + 2 * linear, 4 * (linear + convolutions) + image)
 
 
 def measure(config: RunConfig, seconds: float, paced: bool) -> dict[str, dict[str, float]]:

@@ -161,7 +161,6 @@ def measure_learning(config: RunConfig) -> dict[str, Any]:
 def measure_floors(config: RunConfig, learning: dict[str, Any]) -> dict[str, float]:
     """The least time (ms) of each part that has one."""
     peaks = common.measure_peaks(1)
-    of_convolutions = common.measure_peaks(1, getattr(torch, config.compute.precision))
     env = build_env(config, VirtualClock(load_profile("zero"), 0), 0)
     env.reset(seed=0)
     world, camera = env._rig._world, env._rig.camera
@@ -180,7 +179,7 @@ def measure_floors(config: RunConfig, learning: dict[str, Any]) -> dict[str, flo
     batch = build_batch(config, keeps_frames(config))
     sampled = sum(getattr(batch, field.name).nbytes for field in fields(batch))
     return {
-        "update (torch)": floor_ms(config, peaks, of_convolutions) * learning["updates_a_cycle"],
+        "update (torch)": floor_ms(config, {"float32": peaks}) * learning["updates_a_cycle"],
         "act (torch)": act_floor_ms(config, peaks),
         "physics (MuJoCo)": 1e3 * step_s * learning["steps_a_cycle"],
         "rays (MuJoCo)": 1e3 * ray_s * learning["rays_a_cycle"],

@@ -23,7 +23,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
@@ -35,7 +35,7 @@ from plain_sac import PlainLearner, make_sb3_update
 
 from offbeat.build import build_batch, build_learner, resolve_compute
 from offbeat.config import ComputeConfig, RunConfig, make_config
-from offbeat.sac.networks import KERNEL, TWINS, Layout
+from offbeat.sac.networks import TWINS, Layout
 from offbeat.timing.profile import load_profile
 from offbeat.types import Batch
 
@@ -83,15 +83,15 @@ def make_update(scale: str, way: str, threads: int) -> Callable[[], object]:
 
 
 def time_updates(scale: str, way: str, threads: int, seconds: float) -> list[float]:
-    """Milliseconds of each update over `seconds`, after a first one that does not count."""
-    update, took_ms = make_update(scale, way, threads), []
+    """Seconds of each update over `seconds`, after a first one that does not count."""
+    update, took_s = make_update(scale, way, threads), []
     update()
     end_s = time.perf_counter() + seconds
-    while not took_ms or time.perf_counter() < end_s:
+    while not took_s or time.perf_counter() < end_s:
         begin_s = time.perf_counter()
         update()
-        took_ms.append(1e3 * (time.perf_counter() - begin_s))
-    return took_ms
+        took_s.append(time.perf_counter() - begin_s)
+    return took_s
 
 
 def run_child(scale: str, way: str, threads: int, seconds: float) -> list[float]:
@@ -105,28 +105,19 @@ def run_child(scale: str, way: str, threads: int, seconds: float) -> list[float]
 def count_operations(config: RunConfig) -> tuple[float, float]:
     """Multiplications and additions of one update with three encoder passes, forwards and backwards: of convolutions,
     and of linear layers."""
-    layout, size, strides = Layout(config.sac, config.env), config.sac.batch_size, config.sac.strides
-    height, width, encoder, first = layout.crop.cropped_height, layout.crop.cropped_width, 0.0, 0.0
-    for (weight, _), stride in zip(layout.encoder, strides, strict=True):
-        height, width = (height - KERNEL) // stride + 1, (width - KERNEL) // stride + 1
-        encoder += 2 * math.prod(weight) * height * width * size
-        first = first or encoder  # the images need no gradient
+    layout, size = Layout(config.sac, config.env), config.sac.batch_size
+    encoder = common.encoder_flops(layout)
     critics = sum(2 * math.prod(weight) * size for weight, _ in layout.critics)
     assert layout.critics[0][0][0] == TWINS  # both critics are in the product
     actor = sum(2 * math.prod(weight) * size for weight, _ in layout.actor)
-    return 5 * encoder - first, 6 * critics + 4 * actor
+    return size * (5 * sum(encoder) - encoder[0]), 6 * critics + 4 * actor  # the images need no gradient
 
 
-def floor_ms(config: RunConfig, peaks: common.Peaks, of_convolutions: common.Peaks) -> float:
-    """The least time of an update's arithmetic. peaks: in float32. of_convolutions: in what they are computed in."""
+def floor_ms(config: RunConfig, peaks: Mapping[str, common.Peaks]) -> float:
+    """The least time of an update's arithmetic. peaks: by precision, of float32 and of what convolutions are computed
+    in."""
     convolutions, linear = count_operations(config)
-    return 1e3 * (of_convolutions.floor_s(convolutions, 0) + peaks.floor_s(linear, 0))
-
-
-def summarise(took_ms: list[float]) -> dict[str, float]:
-    """Median and quartiles (ms)."""
-    low, median, high = (float(value) for value in np.percentile(took_ms, (25, 50, 75)))
-    return {"median_ms": median, "low_ms": low, "high_ms": high, "updates": len(took_ms)}
+    return 1e3 * (peaks[config.compute.precision].floor_s(convolutions, 0) + peaks["float32"].floor_s(linear, 0))
 
 
 def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
@@ -135,13 +126,13 @@ def measure(threads: int, seconds: float, rounds: int) -> list[dict[str, Any]]:
     peaks = {name: common.measure_peaks(threads, getattr(torch, name)) for name in precisions}
     rows = []
     for scale in SCALES:
-        took_ms: dict[str, list[float]] = {way: [] for way in WAYS}
+        took_s: dict[str, list[float]] = {way: [] for way in WAYS}
         for _ in range(rounds):
-            for way, own in took_ms.items():
+            for way, own in took_s.items():
                 own += run_child(scale, way, threads, seconds / rounds)
-        ways = {way: summarise(own) for way, own in took_ms.items()}
+        ways = {way: common.spread(own) | {"updates": len(own)} for way, own in took_s.items()}
         ours, config = ways["ours"]["median_ms"], make_run(scale, "ours")
-        floor = floor_ms(config, peaks["float32"], peaks[config.compute.precision])
+        floor = floor_ms(config, peaks)
         rows.append(
             {
                 "scale": f"{scale}, batch {config.sac.batch_size}",
@@ -186,7 +177,7 @@ def make_table(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _spread(way: dict[str, float]) -> str:
-    return f"{way['median_ms']:.1f} ms ({way['low_ms']:.1f} to {way['high_ms']:.1f})"
+    return f"{way['median_ms']:.1f} ms ({way['q1_ms']:.1f} to {way['q3_ms']:.1f})"
 
 
 def main() -> None:

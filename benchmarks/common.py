@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -82,14 +81,14 @@ def measure_peaks(threads: int, dtype: torch.dtype = torch.float32, rounds: int 
     )
 
 
-def encoder_flops(layout: Layout, images: int = 1) -> float:
-    """Operations of encoding so many stacks, forwards."""
+def encoder_flops(layout: Layout) -> list[float]:
+    """Operations of each convolution of one stack, forwards."""
     height, width = layout.crop.cropped_height, layout.crop.cropped_width
-    total = 0.0
+    flops = []
     for (weight, _), stride in zip(layout.encoder, layout.config.strides, strict=True):
         height, width = (height - 3) // stride + 1, (width - 3) // stride + 1
-        total += 2.0 * height * width * float(np.prod(weight))
-    return images * total
+        flops.append(2.0 * height * width * float(np.prod(weight)))
+    return flops
 
 
 def repeat(call: Callable[[], object], rounds: int, warm: int = 2) -> list[float]:
@@ -111,8 +110,8 @@ def in_turns(ways: Mapping[str, Callable[[], object]], rounds: int, warm: int = 
 
 def spread(seconds: Sequence[float]) -> dict[str, float]:
     """Median, quartiles and 99th percentile in milliseconds."""
-    low, median, high = (1e3 * value for value in statistics.quantiles(seconds, n=4))
-    return {"median_ms": median, "q1_ms": low, "q3_ms": high, "p99_ms": 1e3 * float(np.percentile(seconds, 99))}
+    low, median, high, highest = (1e3 * float(value) for value in np.percentile(seconds, (25, 50, 75, 99)))
+    return {"median_ms": median, "q1_ms": low, "q3_ms": high, "p99_ms": highest}
 
 
 def save(name: str, table: Table, numbers: Mapping[str, Any], notes: Sequence[str] = ()) -> None:
