@@ -102,7 +102,9 @@ def test_states_that_do_not_fit_are_refused() -> None:
         learner.load_state_dict(larger.state_dict())
     state = learner.state_dict()
     del state["generator"]
-    with pytest.raises(RunError, match="damaged or incomplete"):
+    with pytest.raises(
+        RunError, match=r"damaged or incomplete or of another version .*: train anew, into another --out"
+    ):
         learner.load_state_dict(state)
 
 

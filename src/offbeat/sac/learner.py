@@ -218,4 +218,7 @@ class Learner:
             # A recording need not know what was loaded under it.
             self._step = make_step(self._eager_step, self._generator, self._graph_stream)
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError) as error:
-            raise RunError(f"The saved learner is damaged or incomplete ({error!r}).") from error
+            raise RunError(
+                f"The saved learner is damaged or incomplete or of another version of offbeat ({error!r}): "
+                "train anew, into another --out."
+            ) from error

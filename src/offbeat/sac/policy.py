@@ -112,7 +112,10 @@ class Policy:
             self._generator.set_state(state["generator"])
             self._noise = state["noise"].clone()
         except (KeyError, AttributeError, TypeError, RuntimeError, ConfigError) as error:
-            raise RunError(f"The saved policy does not fit this configuration or is damaged ({error}).") from error
+            raise RunError(
+                f"The saved policy does not fit this configuration or is damaged ({error}): "
+                "train anew, into another --out."
+            ) from error
 
 
 def _encode(layers: Layers, image: NDArray[np.float32], strides: Sequence[int]) -> Tensor:
