@@ -43,7 +43,7 @@ WAYS = ("plain", "sb3", "ours-float32", "ours")
 SCALES = {"cpu": ("async-base", "cpu"), "160x90": ("async-base", "paper"), "320x180": ("async-highres", "paper")}
 NOTES = (
     "- Medians and quartiles. The floor counts the networks' arithmetic alone; the rest is what surrounds it: at the "
-    "cpu scale some 250 operations of a few microseconds each and convolutions of 16 filters, too narrow for the "
+    "cpu scale hundreds of operations of a few microseconds each and convolutions of 16 filters, too narrow for the "
     "processor's widest products.",
 )
 
