@@ -116,6 +116,7 @@ def test_why_changes_one_thing_at_a_time() -> None:
         "async-bootstrap": {"bootstrap_timeouts"}, "async-correlated": {"exploration_time_s"},
         "async-several-steps": {"return_span_s"},
         "async-all": {"bootstrap_timeouts", "exploration_time_s", "return_span_s"},
+        "async-half-rate": {"learning_rate"}, "sync-half-rate": {"learning_rate"},
     }  # fmt: skip
     assert configs.keys() == changed.keys() | {"async-base", "sync-base"}
     for name, options in changed.items():

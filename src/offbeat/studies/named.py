@@ -72,11 +72,13 @@ def _make_why(scale: str, minutes: float) -> Planned:
     several: dict[str, Any] = {"sac.return_span_s": 0.2}
     cycle: dict[str, Any] = {"env.cycle_s": _S_CYCLE_S}
     reactive: dict[str, Any] = {"schedule": "reactive"}
+    slow: dict[str, Any] = {"sac.learning_rate": make_setting(_paper(_A, scale=scale)).sac.learning_rate / 2}
     of_s: dict[str, dict[str, Any]] = {
         "sync-reactive": reactive,
         "sync-discount": discount,
         "sync-bootstrap": bootstrap,
         "sync-all": reactive | discount | bootstrap,
+        "sync-half-rate": slow,
     }
     of_a: dict[str, dict[str, Any]] = {
         "async-75ms": cycle,
@@ -88,14 +90,17 @@ def _make_why(scale: str, minutes: float) -> Planned:
         "async-correlated": correlated,
         "async-several-steps": several,
         "async-all": bootstrap | correlated | several,
+        "async-half-rate": slow,
     }
     settings = {_A: _paper(_A), _S: _paper(_S)}
     settings |= {name: _paper(_S) | changes for name, changes in of_s.items()}
     settings |= {name: _paper(_A) | changes for name, changes in of_a.items()}
     compare = [(_A, _S), (_A, "async-75ms"), ("async-75ms", _S)]  # the last two are the gap in two steps
+    compare += [("async-half-rate", "sync-half-rate")]  # the gap where updates are worth less
     compare += [(name, _S) for name in of_s]
     compare += [(_A, name) for name in ("async-few-updates", "async-few-samples", "async-75ms-updates")]
     compare += [(name, _A) for name in ("async-bootstrap", "async-correlated", "async-several-steps", "async-all")]
+    compare += [("async-half-rate", _A)]
     return _make(scale, minutes, settings), tuple(compare)
 
 
