@@ -99,8 +99,8 @@ def _make_why(scale: str, minutes: float) -> Planned:
     compare += [("async-half-rate", "sync-half-rate")]  # the gap where updates are worth less
     compare += [(name, _S) for name in of_s]
     compare += [(_A, name) for name in ("async-few-updates", "async-few-samples", "async-75ms-updates")]
-    compare += [(name, _A) for name in ("async-bootstrap", "async-correlated", "async-several-steps", "async-all")]
-    compare += [("async-half-rate", _A)]
+    others = ("async-bootstrap", "async-correlated", "async-several-steps", "async-all", "async-half-rate")
+    compare += [(name, _A) for name in others]
     return _make(scale, minutes, settings), tuple(compare)
 
 
