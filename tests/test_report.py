@@ -203,7 +203,7 @@ def test_inline_svg_takes_the_pages_colours() -> None:
 
 
 def test_bad_directories_are_one_sentence(runs: Path, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no run directory .*nowhere"):
+    with pytest.raises(RunError, match=r"no directory .*nowhere: give that of a run, a study or an archive"):
         read_run(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"config\.json is missing"):

@@ -92,12 +92,14 @@ def test_help_lists_the_studies_and_their_questions(capsys: pytest.CaptureFixtur
         (["paper", "--minutes", "-3"], "minutes is -3.0"),
         (["paper", "--minutes", "inf"], "minutes is inf: give a finite number"),
         (["paper", "--seeds", "0"], "The study 'paper' has no seeds"),
+        (["paper", "--seeds", "zero"], "Error parsing --seeds: 'zero' is not a whole number"),
+        (["paper", "--minutes", "long"], "Error parsing --minutes: 'long' is not a number"),
         (["paper", "--jobs", "0"], "jobs is 0: run at least 1"),
         (["paper", "--scale", "moon"], "--scale"),
         (["paper", "--reuse", "none"], "There is no directory none to reuse runs from"),
     ],
 )
-def test_mistakes_are_one_sentence(
+def test_mistakes_are_one_sentence_and_leave_nothing_behind(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -106,6 +108,7 @@ def test_mistakes_are_one_sentence(
     said = capsys.readouterr().err
     assert message in said and "None" not in said
     assert said.startswith("offbeat: ") and said.endswith(".\n") and said.count("\n") == 1
+    assert not (tmp_path / "runs" / "studies" / "paper").exists()
 
 
 def test_options_make_a_plan() -> None:

@@ -27,6 +27,13 @@ from offbeat.errors import ConfigError
 # Options that are said often, and the arm that a driver drives where it is not the default one.
 _SHORT = {"--robot-host": "--hardware.host", "--camera": "--hardware.camera"}
 _ARM_OF: dict[str, RobotName] = {"ur": "ur5e"}
+# What the parser says of a value that is no number, and what a user understands.
+_NUMBERS = (
+    (r"invalid literal for int\(\) with base 10: ('.*')", r"\1 is not a whole number"),
+    (r"no type matching \{None\}\|INT could be instantiated from \[('.*')\]", r"\1 is not a whole number"),
+    (r"could not convert string to float: ('.*')", r"\1 is not a number"),
+    (r"no type matching \{None\}\|FLOAT could be instantiated from \[('.*')\]", r"\1 is not a number"),
+)
 
 
 def parse(arguments: Sequence[str]) -> Any:
@@ -133,6 +140,8 @@ def _first_sentence(boxes: str) -> str:
     inside = [line.strip(" │╭╮╰╯─\n") for line in plain.splitlines()[1:]]
     said = " ".join(itertools.takewhile(bool, inside))
     said = re.sub(r"(, )?'None'(?(1)|, )", "", said)  # an option that may be left out; not a choice
+    for theirs, ours in _NUMBERS:
+        said = re.sub(theirs, ours, said)
     return re.sub(r"\s+", " ", said).rstrip(".: ") or "The command line cannot be read"
 
 

@@ -73,7 +73,7 @@ def read_run(directory: Path | str) -> RunRecord:
     """Read one run directory. Raises: RunError, one sentence, when it is missing, empty or damaged."""
     directory = Path(directory)
     if not directory.is_dir():
-        raise RunError(f"There is no run directory {directory}: give the --out of an `offbeat train`.")
+        raise RunError(f"There is no directory {directory}: give that of a run, a study or an archive.")
     config = _read_config(directory)
     episodes = read_episodes(directory)
     cycles, stages = _map_rows(directory / "cycles.bin", CYCLE_DTYPE), _map_rows(directory / "stages.bin", STAGE_DTYPE)

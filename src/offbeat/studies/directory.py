@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ _ARRIVING = ".arriving"  # ends the name of a run directory that is not whole ye
 def sole_study(out: Path) -> Iterator[None]:
     """Hold the study's directory, made where it is missing, for this process; however that ends, it is let go.
 
+    A directory that is still empty then, because the study was refused, is taken away again.
+
     Raises: RunError when another process holds it, or it cannot be made.
     """
     try:
@@ -45,7 +47,11 @@ def sole_study(out: Path) -> Iterator[None]:
         raise RunError(f"{out} cannot be made a study's directory ({error.strerror}): give another --out.") from error
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it is not empty
+                out.rmdir()
     except BlockingIOError as error:
         raise RunError(f"The study in {out} is in use by another process: wait until it ends.") from error
     finally:
@@ -86,13 +92,11 @@ def open_study(study: Study, out: Path, archive: Path | None = None) -> Study:
     return study
 
 
-def copy_runs(runs: Iterable[StudyRun], out: Path, reuse: Iterable[Path]) -> set[StudyRun]:
-    """Copy the runs that have not begun here and are finished below the directories `reuse`; returns which.
+def copy_runs(runs: Iterable[StudyRun], out: Path, finished: Mapping[str, Finished]) -> set[StudyRun]:
+    """Copy the runs that have not begun here and have finished elsewhere (`find_finished`); returns which.
 
-    These hold run directories or archives. The same configuration and timing profile give the same bytes, wherever
-    they are run. Raises: RunError.
+    The same configuration and timing profile give the same bytes, wherever they are run.
     """
-    finished = _find_finished(reuse)
     copied = set()
     for run in runs:
         source, target = finished.get(_key(run.config)), out / run.directory
@@ -105,7 +109,7 @@ def copy_runs(runs: Iterable[StudyRun], out: Path, reuse: Iterable[Path]) -> set
 
 
 @dataclass(frozen=True)
-class _Finished:
+class Finished:
     """A finished run somewhere else. stages: of its timing profile. copy: write it into an empty directory."""
 
     stages: Callable[[], dict[str, Any]]
@@ -199,19 +203,22 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _find_finished(directories: Iterable[Path]) -> dict[str, _Finished]:
-    """Finished runs below the directories, by their configuration; whole ones before those of archives."""
-    whole: dict[str, _Finished] = {}
-    archived: dict[str, _Finished] = {}
+def find_finished(directories: Iterable[Path]) -> dict[str, Finished]:
+    """Finished runs below directories, which hold run directories or archives, by their configuration.
+
+    Whole ones come before those of archives. Raises: RunError when a directory is missing or a run is damaged.
+    """
+    whole: dict[str, Finished] = {}
+    archived: dict[str, Finished] = {}
     for directory in directories:
         if not directory.is_dir():
             raise RunError(f"There is no directory {directory} to reuse runs from: give one that holds a study.")
         for summary in sorted(directory.rglob(SUMMARY)):
             run = summary.parent
-            found = _Finished(partial(_profile_of, run), partial(shutil.copytree, run, dirs_exist_ok=True))
+            found = Finished(partial(_profile_of, run), partial(shutil.copytree, run, dirs_exist_ok=True))
             whole.setdefault(_key(read_config(run)), found)
         for one in (one for archive in find_archives(directory) for one in read_archive(archive).runs):
-            found = _Finished(partial(dict, one.profile["stages"]), one.unpack)
+            found = Finished(partial(dict, one.profile["stages"]), one.unpack)
             archived.setdefault(_key(one.config), found)
     return archived | whole
 

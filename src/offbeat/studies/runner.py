@@ -21,7 +21,7 @@ from typing import IO, Protocol
 
 from offbeat.signals import end_processes
 from offbeat.studies.archive import pack
-from offbeat.studies.directory import copy_runs, open_study, sole_study
+from offbeat.studies.directory import copy_runs, find_finished, open_study, sole_study
 from offbeat.studies.plan import Study, StudyRun, check_study
 from offbeat.studies.watch import Event, Watch, workload
 
@@ -82,9 +82,10 @@ def run_study(
     out = Path(out)
     check_study(study)
     with sole_study(out):
+        reused = find_finished(reuse)  # refuses before anything is written
         study = open_study(study, out, archive)
-        known = [archive] if archive is not None and archive.exists() else []
-        copied = copy_runs(study.runs(), out, [*reuse, *known])
+        known = find_finished([archive] if archive is not None and archive.exists() else [])
+        copied = copy_runs(study.runs(), out, known | reused)
         place = workplace() if workplace is not None else Processes(out, jobs)
         keep = partial(pack, study, out, archive) if archive is not None else None
         return run_all(study.runs(), out, place, show, copied, keep)
