@@ -51,7 +51,7 @@ class RunConfig:
     max_updates_per_step: float = 1.0
     """Asynchronous only: updates never exceed this many times the steps since warm-up."""
     sample_share: float = 1.0
-    """Share of the stored transitions, evenly spread over time, that minibatches are drawn from."""
+    """Share of the transitions, spread evenly over time and episode, that minibatches are drawn from."""
     learn_in_resets: bool = True
     """Asynchronous only: whether sampling and updating go on while the arm resets."""
     checkpoint_episodes: int = 20

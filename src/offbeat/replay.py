@@ -24,7 +24,6 @@ import math
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,9 @@ Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 # A pixel as one item, so that numpy moves three bytes at once out of a stack.
 _PIXEL = np.dtype("V3")
 _PIECE_BYTES = 4 << 20  # what a thread is worth waking for
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio
+_SURE = 3.0  # transitions of the share that are due in a stretch which surely holds one of them
 
 # Places in the counter array; the row numbers of the newest observation's stack follow from _STACK on.
 _ADDED, _FIRST, _ROWS, _STACK = range(4)
@@ -82,7 +84,8 @@ class FrameReplay:
     discount: of one step, for the rewards of those steps.
     threads: cores that may gather the images of one batch.
     joints: N, numbers in an action; an observation has 3 N beside its image.
-    sample_share: share of the stored transitions, evenly spread over time, that may be sampled, 1e-3 to 1.
+    sample_share: share of the transitions that may be sampled, 1e-3 to 1, evenly spread over time and over the places
+        in an episode.
     episode_steps: transitions of a usual episode. Shorter episodes are right too, but their extra first images take
         room, so that fewer than `capacity` transitions may be live.
     """
@@ -107,7 +110,7 @@ class FrameReplay:
             raise OffbeatError("A replay needs sizes and steps of 1 or more, and a margin of 0 or more.")
         self.return_steps = return_steps
         self._threads, self._pool = threads, ThreadPoolExecutor(max(1, threads - 1))
-        self._share = Fraction(sample_share).limit_denominator(10**6)
+        self._share = sample_share
         self._steps = np.arange(return_steps)
         self._discounts = np.float32(discount) ** np.arange(return_steps + 1, dtype=np.float32)
         self.capacity, self.stack, self._image_shape = capacity, stack, (height, width, 3)
@@ -253,12 +256,21 @@ class FrameReplay:
 
     def _draw(self, rng: np.random.Generator, first: int, added: int, size: int) -> NDArray[np.int64]:
         """Numbers (size,) from first to added - 1, drawn uniformly from those that may be sampled."""
-        if self._share == 1:
-            return rng.integers(first, added, size=size)
-        # A share of p / q: the transitions k q // p for every whole k, so ceil(n p / q) of those before the n-th.
-        p, q = self._share.as_integer_ratio()
-        low, high = -(-first * p // q), -(-added * p // q)
-        return np.clip(rng.integers(low, max(high, low + 1), size=size) * q // p, first, added - 1)
+        numbers = rng.integers(first, added, size=size)
+        if self._share == 1 or self._share * (added - first) < _SURE:
+            return numbers
+        while (refused := np.flatnonzero(~self._may_be_sampled(numbers))).size:
+            numbers[refused] = rng.integers(first, added, size=refused.size)
+        return numbers
+
+    def _may_be_sampled(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which of these numbers (B,) belong to the share.
+
+        Multiples of the golden ratio fill [0, 1) evenly, whichever stretch of numbers is taken, or every 80th or 150th
+        of them: so each place in an episode has its share, the last one too. Knuth (1998), vol. 3, 6.4.
+        """
+        places = (numbers.astype(np.uint64) * np.uint64(_GOLDEN)) >> np.uint64(11)
+        return places < self._share * 2**53
 
     def _sum_rewards(self, numbers: NDArray[np.int64], added: int, out: Batch) -> NDArray[np.int64]:
         """Write reward and discount of transitions over several steps; returns the slots of their last steps (B,)."""
