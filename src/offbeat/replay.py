@@ -84,8 +84,7 @@ class FrameReplay:
     discount: of one step, for the rewards of those steps.
     threads: cores that may gather the images of one batch.
     joints: N, numbers in an action; an observation has 3 N beside its image.
-    sample_share: share of the transitions that may be sampled, 1e-3 to 1, evenly spread over time and over the places
-        in an episode.
+    sample_share: share of the transitions that may be sampled, 1e-3 to 1, spread evenly over time and each episode.
     episode_steps: transitions of a usual episode. Shorter episodes are right too, but their extra first images take
         room, so that fewer than `capacity` transitions may be live.
     """
@@ -264,10 +263,9 @@ class FrameReplay:
         return numbers
 
     def _may_be_sampled(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these numbers (B,) belong to the share.
+        """Which of these numbers (B,) belong to the share: multiples of the golden ratio fill [0, 1) evenly.
 
-        Multiples of the golden ratio fill [0, 1) evenly, whichever stretch of numbers is taken, or every 80th or 150th
-        of them: so each place in an episode has its share, the last one too. Knuth (1998), vol. 3, 6.4.
+        So do every 80th or 150th of them: each place in an episode has its share. Knuth (1998), vol. 3, 6.4.
         """
         places = (numbers.astype(np.uint64) * np.uint64(_GOLDEN)) >> np.uint64(11)
         return places < self._share * 2**53
