@@ -24,7 +24,7 @@ PACKAGE = ROOT / "src" / "offbeat"
 # Bottom first. `report` stands beside the layers: it reads run directories, and only the top shows what it made.
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "types", "arms", "config", "config_parts", "timing", "machine", "shared_memory", "signals"}),
-    frozenset({"env", "dry", "replay", "sac", "robots", "tasks", "safety", "safety_limits"}),
+    frozenset({"env", "dry", "replay", "sampling", "sac", "robots", "tasks", "safety", "safety_limits"}),
     frozenset({"schedules"}),
     frozenset({"build"}),
     frozenset({"run", "directory", "checkpoint", "measure", "wall", "jobs"}),

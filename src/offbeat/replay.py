@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from offbeat.errors import OffbeatError, RunError
+from offbeat.sampling import draw_numbers
 from offbeat.types import Batch, FloatArray, ImageArray, Observation
 
 Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
@@ -39,9 +40,6 @@ Allocate = Callable[[str, tuple[int, ...], DTypeLike], NDArray[Any]]
 # A pixel as one item, so that numpy moves three bytes at once out of a stack.
 _PIXEL = np.dtype("V3")
 _PIECE_BYTES = 4 << 20  # what a thread is worth waking for
-
-_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 divided by the golden ratio
-_SURE = 3.0  # transitions of the share that are due in a stretch which surely holds one of them
 
 # Places in the counter array; the row numbers of the newest observation's stack follow from _STACK on.
 _ADDED, _FIRST, _ROWS, _STACK = range(4)
@@ -223,7 +221,7 @@ class FrameReplay:
         first, added = int(self._counters[_FIRST]), self.added
         if added <= first:
             raise OffbeatError("The replay is empty: add a transition before sampling.")
-        numbers = self._draw(rng, first, added, len(out.reward))
+        numbers = draw_numbers(rng, first, added, len(out.reward), self._share)
         begin = numbers % len(self._row)
         end = begin if self.return_steps == 1 else self._sum_rewards(numbers, added, out)
         rows = self._rows_of(begin, end)
@@ -252,23 +250,6 @@ class FrameReplay:
         take(*parts[0])
         for piece in beside:
             piece.result()
-
-    def _draw(self, rng: np.random.Generator, first: int, added: int, size: int) -> NDArray[np.int64]:
-        """Numbers (size,) from first to added - 1, drawn uniformly from those that may be sampled."""
-        numbers = rng.integers(first, added, size=size)
-        if self._share == 1 or self._share * (added - first) < _SURE:
-            return numbers
-        while (refused := np.flatnonzero(~self._may_be_sampled(numbers))).size:
-            numbers[refused] = rng.integers(first, added, size=refused.size)
-        return numbers
-
-    def _may_be_sampled(self, numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which of these numbers (B,) belong to the share: multiples of the golden ratio fill [0, 1) evenly.
-
-        So do every 80th or 150th of them: each place in an episode has its share. Knuth (1998), vol. 3, 6.4.
-        """
-        places = (numbers.astype(np.uint64) * np.uint64(_GOLDEN)) >> np.uint64(11)
-        return places < self._share * 2**53
 
     def _sum_rewards(self, numbers: NDArray[np.int64], added: int, out: Batch) -> NDArray[np.int64]:
         """Write reward and discount of transitions over several steps; returns the slots of their last steps (B,)."""
