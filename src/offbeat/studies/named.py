@@ -97,6 +97,7 @@ def _make_why(scale: str, minutes: float) -> Planned:
     settings |= {name: _paper(_A) | changes for name, changes in of_a.items()}
     compare = [(_A, _S), (_A, "async-75ms"), ("async-75ms", _S)]  # the last two are the gap in two steps
     compare += [("async-75ms", "sync-reactive")]  # at one cycle and one response time
+    compare += [("async-bootstrap", "sync-bootstrap")]  # the gap where time-outs are bootstrapped
     compare += [("async-half-rate", "sync-half-rate")]  # the gap where updates are worth less
     compare += [(name, _S) for name in of_s]
     compare += [(_A, name) for name in ("async-few-updates", "async-few-samples", "async-75ms-updates")]
