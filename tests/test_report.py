@@ -12,16 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from fake_runs import RESET_S, write_run
 
 from offbeat.errors import RunError
 from offbeat.report import write_report
 from offbeat.report.cycles import flow_window, histogram_percent, response_edges, stage_summary, stage_times_ms
 from offbeat.report.html import inline_svg
+from offbeat.report.learner import summarise_learners
 from offbeat.report.read import group_runs, read_run, read_runs
 from offbeat.report.results import group_results, learning_curve
 from offbeat.report.table import describe, table_rows, table_values
 from offbeat.report.timing import TIMING_HEADINGS, timing_rows, timing_values
+from offbeat.sac.losses import critic_loss
 from offbeat.timing.profile import Stage
 
 
@@ -159,6 +162,24 @@ def test_the_timing_table_says_where_the_time_went(runs: Path) -> None:
     assert row["causes"] == "–" and row["lateness_p99_ms"] == "0.000"  # noqa: RUF001
 
 
+def test_learners_say_how_wrong_they_are(runs: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "dry", setting="async-base", minutes=0.5, dry=True)  # ends before its first update
+    groups = group_runs(read_runs([runs / "asynchronous", runs / "other", tmp_path / "dry"]))
+    wrong = torch.full((2, 5), 3.0)
+    assert critic_loss(wrong, torch.zeros(5)).sqrt() == pytest.approx(3.0)  # so the error is the root of the loss
+    losses = np.linspace(3.0, 5.0, 20) ** 2
+    other = replace(groups[0].runs[1], episodes={**groups[0].runs[1].episodes, "critic_loss": losses})
+    (learner,) = summarise_learners([replace(groups[0], runs=(groups[0].runs[0], other)), groups[1]])
+    error = np.sqrt(losses[-2:].mean())
+    assert learner.runs == 2 and learner.value.value == 2.0 and learner.entropy.value == 3.0
+    assert learner.error.value == pytest.approx((1.0 + error) / 2)
+    assert learner.share.value == pytest.approx((1.0 + error) / 4) and learner.share.low == pytest.approx(0.5)
+    page = write_report([runs / "asynchronous", tmp_path / "dry"], tmp_path / "out")
+    assert "What the learners expect" in page.read_text(encoding="utf-8")
+    with (page.parent / "learners.csv").open(newline="") as file:
+        assert [(row["group"], row["error"]) for row in csv.DictReader(file)] == [(groups[0].label, "1")]
+
+
 def test_causes_of_missed_deadlines_stand_in_order(runs: Path) -> None:
     run = read_run(runs / "asynchronous")
     missed = {"missed_deadlines": 1203, "missed_by_cause": {"act": 3, "camera": 0, "scheduler": 1200}}
@@ -186,7 +207,7 @@ def test_text_from_a_run_cannot_become_markup(dry_page: str) -> None:
 
 
 def test_a_dry_run_without_updates_or_returns_is_drawn(dry_page: str) -> None:
-    assert dry_page.count("<svg") == 3
+    assert dry_page.count("<svg") == 3 and "What the learners expect" not in dry_page
 
 
 def test_edges_hold_the_slowest_response(runs: Path) -> None:

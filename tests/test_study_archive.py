@@ -56,7 +56,7 @@ def test_a_report_says_the_same_of_archived_runs(tmp_path: Path) -> None:
     for name in ("first", "second"):
         write_report([tmp_path / name], tmp_path / "reports" / name)
     whole, archived = (tmp_path / "reports" / name for name in ("first", "second"))
-    for name in ("summary.csv", "curves.csv", "table.csv", "timing.csv", "updates.csv"):
+    for name in ("summary.csv", "curves.csv", "table.csv", "timing.csv", "updates.csv", "learners.csv"):
         assert (archived / name).read_bytes() == (whole / name).read_bytes()
     assert (whole / "flow.svg").exists() and not (archived / "flow.svg").exists()
     # So does the command line, of the archive alone.

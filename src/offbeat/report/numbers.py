@@ -21,9 +21,9 @@ from offbeat.report.timing import TIMING_HEADINGS, timing_values
 
 FILES = (
     *("summary.csv", "differences.csv", "improvement.csv", "curves.csv", "stages.csv"),
-    *("table.csv", "timing.csv", "response.csv", "lateness.csv", "updates.csv"),
+    *("table.csv", "timing.csv", "response.csv", "lateness.csv", "updates.csv", "learners.csv"),
 )
-"""All that is written here."""
+"""Every file of numbers that a report may hold."""
 
 _POINTS = 60  # of a run's updates and steps
 

@@ -125,14 +125,14 @@ def summary_record(s: Summary, threshold: float) -> dict[str, Any]:
         "runs": s.runs,
         "episodes": s.episodes,
         "minutes": s.minutes,
-        **_numbers("final", s.final),
-        **_numbers("whole", s.whole),
+        **estimate_record("final", s.final),
+        **estimate_record("whole", s.whole),
         "threshold": threshold,
-        **_numbers("time_s", s.time_s),
-        **_numbers("times_first_tenth", s.learned),
-        **_numbers("updates", s.updates),
+        **estimate_record("time_s", s.time_s),
+        **estimate_record("times_first_tenth", s.learned),
+        **estimate_record("updates", s.updates),
         "updates_runs": s.updates.runs,
-        **_numbers("steps", s.steps),
+        **estimate_record("steps", s.steps),
         "response_p50_ms": s.response_ms and s.response_ms[0],
         "response_p99_ms": s.response_ms and s.response_ms[1],
     }
@@ -145,22 +145,23 @@ def change_record(c: Change) -> dict[str, Any]:
         "old": c.old,
         "runs_new": c.runs[0],
         "runs_old": c.runs[1],
-        **_numbers("final", c.final),
-        **_numbers("final_share", c.final_share),
-        **_numbers("whole", c.whole),
-        **_numbers("whole_share", c.whole_share),
-        **_numbers("ratio", c.ratio),
-        **_numbers("improvement", c.improvement),
-        **_numbers("updates", c.updates),
+        **estimate_record("final", c.final),
+        **estimate_record("final_share", c.final_share),
+        **estimate_record("whole", c.whole),
+        **estimate_record("whole_share", c.whole_share),
+        **estimate_record("ratio", c.ratio),
+        **estimate_record("improvement", c.improvement),
+        **estimate_record("updates", c.updates),
     }
 
 
 def improvement_record(x: str, y: str, estimate: Estimate) -> dict[str, Any]:
     """One line of improvement.csv: the probability that a run of x ends higher than a run of y."""
-    return {"x": x, "y": y, "runs": estimate.runs, **_numbers("probability", estimate)}
+    return {"x": x, "y": y, "runs": estimate.runs, **estimate_record("probability", estimate)}
 
 
-def _numbers(name: str, estimate: Estimate) -> dict[str, float]:
+def estimate_record(name: str, estimate: Estimate) -> dict[str, float]:
+    """A number and its interval as three columns of a CSV file."""
     return {name: estimate.value, f"{name}_low95": estimate.low, f"{name}_high95": estimate.high}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from offbeat.errors import RunError
 from offbeat.report import html, numbers, results
 from offbeat.report.conclude import conclude
+from offbeat.report.learner import LearnerSummary, learner_record, learners_table, summarise_learners
 from offbeat.report.read import Group, has_cycles
 from offbeat.report.results import THRESHOLD, Change, Summary
 from offbeat.report.settings import changes_table, settings_table, terminal_lines
@@ -41,10 +42,12 @@ def write_report(
     summaries = [results.summarise(r, threshold) for r in subject.results]
     changes = results.compare_settings(subject.results, subject.compare)
     improvement = results.improvement_table(subject.results)
+    learners = summarise_learners(subject.groups)
     numbers.write_settings(out, subject.results, summaries, changes, improvement, threshold)
     numbers.write_stages(out, subject.stages)
     if subject.groups:
         numbers.write_runs(out, subject.groups)
+    numbers.write_records(out / "learners.csv", [learner_record(learner) for learner in learners])
     from offbeat.report import figures  # heavy, and only needed once there is something to draw
 
     drawings = {"curves": figures.draw_curves(subject.results, reference), **_cycle_figures(subject)}
@@ -62,7 +65,7 @@ def write_report(
         if figure is not None
     }
     page = out / "report.html"
-    parts = _parts(subject, sections, summaries, changes, threshold)
+    parts = _parts(subject, sections, summaries, changes, learners, threshold)
     page.write_text(html.render_page(subject.title, subject.lead, parts), encoding="utf-8")
     if show is not None and subject.replicated:
         for line in terminal_lines(summaries, threshold):
@@ -148,6 +151,7 @@ def _parts(
     figures: dict[str, str],
     summaries: Sequence[Summary],
     changes: Sequence[Change],
+    learners: Sequence[LearnerSummary],
     threshold: float,
 ) -> list[str]:
     """The page's sections in reading order; figures: sections by name, of those that were drawn."""
@@ -176,7 +180,9 @@ def _parts(
         *tables,
         *drawn("changes"),
         *compared,
-        *drawn("pairs", "improvement", "totals", "response", "lateness", "flow", "stages", "updates"),
+        *drawn("pairs", "improvement", "totals"),
+        html.table_section(learners_table(learners)) if learners else "",
+        *drawn("response", "lateness", "flow", "stages", "updates"),
         *runs,
         *how,
     ]
