@@ -163,6 +163,9 @@ def test_better_with_fewer_updates_is_pointed_out() -> None:
     lean = make_results("lean", [205.0, 200.0, 195.0], updates=60.0)
     (points,) = conclude_on([lean, LOW], [("lean", "low")]).points
     assert points[-1] == "It does so with 40 fewer gradient updates a run."
+    alike = make_results("alike", [205.0, 200.0, 195.0], updates=99.5)
+    (points,) = conclude_on([alike, LOW], [("alike", "low")]).points
+    assert len(points) == 1
 
 
 def test_a_loss_is_said_without_a_sign() -> None:

@@ -16,6 +16,7 @@ from offbeat.report.statistics import COVERAGE, Estimate
 from offbeat.report.words import both_runs, count_runs, interval, listed, number, percent, with_interval
 
 _LISTED = 8  # settings or changes that sentences name one by one
+_SAME = 0.01  # of a setting's updates: a smaller difference is not worth a sentence
 _FEW = 5  # runs from which intervals nearly keep what they promise
 
 
@@ -36,7 +37,8 @@ def conclude(
     results: Sequence[Results], summaries: Sequence[Summary], changes: Sequence[Change], threshold: float
 ) -> Conclusion:
     """The sentences that the numbers bear out. threshold: return whose first passing is timed."""
-    points = tuple(tuple(_change(change)) for change in changes)
+    updates = {s.name: s.updates.value for s in summaries}
+    points = tuple(tuple(_change(change, updates[change.old])) for change in changes)
     closing = (_times(summaries, threshold), _cautions(summaries, changes))
     return Conclusion(
         tuple(_order(results, summaries)), points, tuple(tuple(paragraph) for paragraph in closing if paragraph)
@@ -68,7 +70,7 @@ def _order(results: Sequence[Results], summaries: Sequence[Summary]) -> list[str
     return sentences
 
 
-def _change(change: Change) -> list[str]:
+def _change(change: Change, old_updates: float) -> list[str]:
     """What one comparison shows, over the last tenth and over the whole run."""
     runs = both_runs(change.runs)
     if math.isnan(change.final.low):
@@ -95,17 +97,17 @@ def _change(change: Change) -> list[str]:
             sentences.append(
                 f"Over the whole run they cannot be told apart ({with_interval(change.whole, sign=True)})."
             )
-    if _against_updates(change):
+    if _against_updates(change, old_updates):
         fewer = "fewer" if change.updates.value < 0 else "more"
         logged = "" if change.updates.runs == min(change.runs) else f" (logged by {change.updates.runs} runs)"
         sentences.append(f"It does so with {_size(change.updates, 0)} {fewer} gradient updates a run{logged}.")
     return sentences
 
 
-def _against_updates(change: Change) -> bool:
-    """Whether the setting that returns more made fewer updates, or the one that returns less more."""
+def _against_updates(change: Change, old_updates: float) -> bool:
+    """Whether the setting that returns more made fewer updates, or the one that returns less more; not by a handful."""
     told = change.final.excludes(0.0) and change.updates.excludes(0.0)
-    return told and change.final.value * change.updates.value < 0
+    return told and change.final.value * change.updates.value < 0 and abs(change.updates.value) > _SAME * old_updates
 
 
 def _size(difference: Estimate, digits: int = 1) -> str:
