@@ -7,20 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from offbeat.report import statistics
-from offbeat.report.html import Cell, Table
+from offbeat.report.html import Table
 from offbeat.report.read import Group
-from offbeat.report.settings import estimate_record
+from offbeat.report.settings import estimate_cell, estimate_record
 from offbeat.report.statistics import Estimate
-from offbeat.report.words import interval, number, percent
+from offbeat.report.words import percent
 
 _TEXT = (
     "One line per setting, over the last tenth of its runs' episodes; small print is the 95% interval over runs. "
     "Value: what the critics expect, softly, of a sampled image, in units of discounted return. Error: by how much a "
     "critic misses its targets, root mean square. Where the end of an episode is stored as if nothing came after it "
-    "and no observation tells the time, the last of N steps alone makes this error the value over the root of N. "
+    "and no observation tells the time, the last of N steps alone makes this error about the value over the root of N. "
     "Temperature and entropy (nats) are those of the policy."
 )
 
@@ -50,17 +49,14 @@ def summarise_learners(groups: Sequence[Group]) -> list[LearnerSummary]:
 
 
 def _summarise(group: Group) -> LearnerSummary | None:
-    count = min(len(run.episodes["return"]) for run in group.runs)  # as for its results
-
-    def last_tenth(column: str) -> NDArray[np.float64]:
-        return statistics.last_tenth(np.stack([run.episodes[column][:count] for run in group.runs]))
-
-    values, squares = -last_tenth("actor_loss"), last_tenth("critic_loss")  # of both critics, half of each one's
-    temperatures, entropies = last_tenth("temperature"), last_tenth("entropy")
-    if not np.isfinite([values, squares, temperatures, entropies]).all():
+    names = ("actor_loss", "critic_loss", "temperature", "entropy")
+    losses, squares, temperatures, entropies = (statistics.last_tenth(group.column(name)) for name in names)
+    if not np.isfinite([losses, squares, temperatures, entropies]).all():
         return None
     value, error, temperature, entropy = (
-        statistics.make_sample(numbers, group.label) for numbers in (values, np.sqrt(squares), temperatures, entropies)
+        statistics.make_sample(numbers, group.label)
+        # The critics' loss is half the mean square of each, summed over two.
+        for numbers in (-losses, np.sqrt(squares), temperatures, entropies)
     )
     return LearnerSummary(
         name=group.label,
@@ -83,11 +79,11 @@ def learners_table(summaries: Sequence[LearnerSummary]) -> Table:
             (
                 s.name,
                 str(s.runs),
-                _cell(s.value, 1),
-                _cell(s.error, 2),
-                _cell(percent(s.share), 1),
-                _cell(s.temperature, 3),
-                _cell(s.entropy, 2),
+                estimate_cell(s.value, 1),
+                estimate_cell(s.error, 2),
+                estimate_cell(percent(s.share), 1),
+                estimate_cell(s.temperature, 3),
+                estimate_cell(s.entropy, 2),
             ),
         )
         for s in summaries
@@ -107,7 +103,3 @@ def learner_record(s: LearnerSummary) -> dict[str, Any]:
         **estimate_record("temperature", s.temperature),
         **estimate_record("entropy", s.entropy),
     }
-
-
-def _cell(estimate: Estimate, digits: int) -> Cell:
-    return number(estimate.value, digits), interval(estimate, digits)

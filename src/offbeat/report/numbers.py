@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from offbeat.report import cycles
+from offbeat.report.learner import LearnerSummary, learner_record
 from offbeat.report.read import Group, has_cycles
 from offbeat.report.results import Change, Results, Summary, learning_curve
 from offbeat.report.settings import change_record, improvement_record, summary_record
@@ -23,7 +24,7 @@ FILES = (
     *("summary.csv", "differences.csv", "improvement.csv", "curves.csv", "stages.csv"),
     *("table.csv", "timing.csv", "response.csv", "lateness.csv", "updates.csv", "learners.csv"),
 )
-"""Every file of numbers that a report may hold."""
+"""All that is written here."""
 
 _POINTS = 60  # of a run's updates and steps
 
@@ -75,6 +76,11 @@ def write_runs(out: Path, groups: Sequence[Group]) -> None:
                 [label, run.config.seed, run.episodes["training_s"][i] / 60, run.episodes["updates"][i], steps[i]]
             )
     _write(out / "updates.csv", ["group", "seed", "minutes", "updates", "steps"], rows)
+
+
+def write_learners(out: Path, learners: Sequence[LearnerSummary]) -> None:
+    """learners.csv; none where no setting's runs made updates."""
+    write_records(out / "learners.csv", [learner_record(learner) for learner in learners])
 
 
 def _write_histogram(path: Path, groups: Sequence[Group], values_ms: Callable[[Group], Any], edges: Any) -> None:

@@ -63,6 +63,11 @@ class Group:
         """Name of the schedule the runs share."""
         return self.config.schedule
 
+    def column(self, name: str) -> NDArray[np.float64]:
+        """A column of episodes.csv, a row per run and as far as the shortest of them went: (R, E)."""
+        count = min(len(run.episodes[name]) for run in self.runs)
+        return np.stack([np.asarray(run.episodes[name][:count], np.float64) for run in self.runs])
+
 
 def has_cycles(group: Group) -> bool:
     """Whether single cycles of a group's runs can be drawn: of any that is not out of an archive."""

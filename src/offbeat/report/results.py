@@ -149,17 +149,16 @@ class Change:
 
 def group_results(group: Group) -> Results:
     """The results of a group of run directories, as far as the shortest of its runs went."""
-    count = min(len(run.episodes["return"]) for run in group.runs)
     responses = [run.summary["response_ms"] for run in group.runs]
     p50, p99 = (float(np.mean([np.nan if r[name] is None else r[name] for r in responses])) for name in ("p50", "p99"))
     return Results(
         name=group.label,
         schedule=group.schedule,
         seeds=tuple(run.config.seed for run in group.runs),
-        returns=np.stack([np.asarray(run.episodes["return"][:count], np.float64) for run in group.runs]),
-        training_s=np.asarray(group.runs[0].episodes["training_s"][:count], np.float64),
-        steps=np.array([run.episodes["steps"][:count].sum() for run in group.runs], np.float64),
-        updates=np.array([run.episodes["updates"][count - 1] for run in group.runs], np.float64),
+        returns=group.column("return"),
+        training_s=group.column("training_s")[0],
+        steps=group.column("steps").sum(axis=1),
+        updates=group.column("updates")[:, -1],
         response_ms=(p50, p99) if math.isfinite(p50) else None,
         reference=paper_setting(group.config),
     )

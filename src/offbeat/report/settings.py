@@ -47,12 +47,12 @@ def settings_table(summaries: Sequence[Summary], threshold: float) -> Table:
         cells = (
             s.name,
             str(s.runs),
-            _cell(s.final),
-            _cell(s.whole),
-            _cell(s.time_s, 0),
-            _cell(s.learned, 2),
+            estimate_cell(s.final),
+            estimate_cell(s.whole),
+            estimate_cell(s.time_s, 0),
+            estimate_cell(s.learned, 2),
             (number(s.updates.value, 0), updates),
-            _cell(s.steps, 0),
+            estimate_cell(s.steps, 0),
             *(response if timed else ()),
         )
         rows.append((s.schedule, cells))
@@ -79,13 +79,13 @@ def changes_table(changes: Sequence[Change], schedules: Mapping[str, str]) -> Ta
             (
                 (c.new, f"against {c.old}"),
                 f"{c.runs[0]}, {c.runs[1]}",
-                _cell(c.final, sign=True),
-                _cell(percent(c.final_share), 0),
-                _cell(c.whole, sign=True),
-                _cell(percent(c.whole_share), 0),
-                _cell(c.ratio, 2),
-                _cell(c.improvement, 2),
-                _cell(c.updates, 0, sign=True),
+                estimate_cell(c.final, sign=True),
+                estimate_cell(percent(c.final_share), 0),
+                estimate_cell(c.whole, sign=True),
+                estimate_cell(percent(c.whole_share), 0),
+                estimate_cell(c.ratio, 2),
+                estimate_cell(c.improvement, 2),
+                estimate_cell(c.updates, 0, sign=True),
             ),
         )
         for c in changes
@@ -165,5 +165,6 @@ def estimate_record(name: str, estimate: Estimate) -> dict[str, float]:
     return {name: estimate.value, f"{name}_low95": estimate.low, f"{name}_high95": estimate.high}
 
 
-def _cell(estimate: Estimate, digits: int = 1, sign: bool = False) -> Cell:
+def estimate_cell(estimate: Estimate, digits: int = 1, sign: bool = False) -> Cell:
+    """A number and, in small print, its interval."""
     return number(estimate.value, digits, sign), interval(estimate, digits, sign)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from offbeat.report import html
 from offbeat.report.numbers import write_records
+from offbeat.report.settings import estimate_cell
 from offbeat.report.statistics import DRAWS
 from offbeat.report.tuning import CycleResult, Held, conclude_tuning, result_record
-from offbeat.report.words import interval, number
+from offbeat.report.words import number
 
 _FIGURE_TEXT = (
     "One panel for each rung of the successive halving, its runs longer than those of the one before: mean return over "
@@ -57,7 +58,7 @@ def _table(results: Sequence[CycleResult]) -> html.Table:
                 str(r.rung),
                 f"{round(r.minutes, 2):g}",
                 str(len(r.returns)),
-                (number(r.estimate.value), interval(r.estimate)),
+                estimate_cell(r.estimate),
                 number(100 * r.missed_share, 2),
             ),
         )

@@ -9,7 +9,7 @@ from typing import Any
 from offbeat.errors import RunError
 from offbeat.report import html, numbers, results
 from offbeat.report.conclude import conclude
-from offbeat.report.learner import LearnerSummary, learner_record, learners_table, summarise_learners
+from offbeat.report.learner import LearnerSummary, learners_table, summarise_learners
 from offbeat.report.read import Group, has_cycles
 from offbeat.report.results import THRESHOLD, Change, Summary
 from offbeat.report.settings import changes_table, settings_table, terminal_lines
@@ -47,7 +47,7 @@ def write_report(
     numbers.write_stages(out, subject.stages)
     if subject.groups:
         numbers.write_runs(out, subject.groups)
-    numbers.write_records(out / "learners.csv", [learner_record(learner) for learner in learners])
+    numbers.write_learners(out, learners)
     from offbeat.report import figures  # heavy, and only needed once there is something to draw
 
     drawings = {"curves": figures.draw_curves(subject.results, reference), **_cycle_figures(subject)}
