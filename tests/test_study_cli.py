@@ -88,7 +88,7 @@ def test_help_lists_the_studies_and_their_questions(capsys: pytest.CaptureFixtur
     ("arguments", "message"),
     [
         (["papr"], "Unknown study 'papr', the nearest is paper: use paper, why"),
-        (["none.toml"], "The study file none.toml cannot be read"),
+        (["none.toml"], "The study file none.toml cannot be read (No such file or directory): give the path of one."),
         (["paper", "--minutes", "-3"], "minutes is -3.0"),
         (["paper", "--minutes", "inf"], "minutes is inf: give a finite number"),
         (["paper", "--seeds", "0"], "The study 'paper' has no seeds"),

@@ -30,7 +30,7 @@ def load_study(
     try:
         data = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
-        raise ConfigError(f"The study file {path} cannot be read ({error.strerror}).") from error
+        raise ConfigError(f"The study file {path} cannot be read ({error.strerror}): give the path of one.") from error
     except ValueError as error:  # TOML's own errors, and bytes that are no text
         raise ConfigError(f"The study file {path} is not TOML ({error}).") from error
     changes = {"scale": scale, "minutes": minutes}
