@@ -161,9 +161,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise RunError(
-            f"The directory {path.parent} holds no run, {path.name} is missing: give that of a run, a study or an archive."
-        ) from error
+        where = f"The directory {path.parent} holds no run ({path.name} is missing)"
+        raise RunError(f"{where}: give that of a run, a study or an archive.") from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read ({error}): train the run again.") from error
     if not isinstance(data, dict):
